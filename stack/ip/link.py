@@ -1,0 +1,31 @@
+"""A link: one device through which packets come and go, and the addresses that the stack holds on it."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True, eq=False)
+class LinkStats:
+    """Counters of one link, in the words of `ip -s link`; a GSO super-segment counts once."""
+
+    rx_packets: int = 0
+    rx_bytes: int = 0
+    rx_errors: int = 0
+    rx_dropped: int = 0
+    tx_packets: int = 0
+    tx_bytes: int = 0
+    tx_dropped: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Link:
+    """One device. Everything in it may change at run time except `name` and `index`."""
+
+    name: str
+    index: int
+    mtu: int = 1500
+    addrs: list[tuple[bytes, int]] = field(default_factory=list)  # (4 or 16 bytes, prefix length)
+    offload: bool = True  # the device takes super-segments and checksums what NEEDS_CSUM marks
+    gso_max: int = 65536  # largest IP packet handed to the device when offload is on
+    up: bool = True
+    loopback: bool = False
+    stats: LinkStats = field(default_factory=LinkStats)
