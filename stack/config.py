@@ -1,0 +1,151 @@
+"""Sysctls: one dataclass field each, under Linux's name, with default, bounds and one line of help.
+
+A connection reads them once, when it is made, unless its help says *live*. A sysctl that does nothing does not exist.
+"""
+
+import difflib
+import errno
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from stack.errors import UnknownSysctl
+
+Value = int | str | tuple[int, ...]
+
+
+def _knob(name: str, default: Value, help_: str, *, low: int = 0, high: int = 1, choices: tuple[str, ...] = ()) -> Any:
+    meta = {"name": name, "default": default, "help": help_, "low": low, "high": high, "choices": choices}
+    return field(default=default, metadata=meta)
+
+
+I31 = 2**31 - 1
+
+
+@dataclass(slots=True, eq=False)
+class Sysctl:
+    """All knobs of one stack. Python names are the last word of the Linux name."""
+
+    # --- ip
+    ip_default_ttl: int = _knob("net.ipv4.ip_default_ttl", 64, "TTL and hop limit of what we send", low=1, high=255)
+    ip_no_pmtu_disc: int = _knob("net.ipv4.ip_no_pmtu_disc", 0, "1: never set DF on TCP", high=1)
+    ip_local_port_range: tuple[int, ...] = _knob(
+        "net.ipv4.ip_local_port_range", (32768, 60999), "first and last ephemeral port", low=1, high=65535
+    )
+    ipfrag_high_thresh: int = _knob(
+        "net.ipv4.ipfrag_high_thresh", 4194304, "bytes that unfinished datagrams may hold", high=I31
+    )
+    ipfrag_time: int = _knob("net.ipv4.ipfrag_time", 30, "seconds to wait for a missing fragment", low=1, high=3600)
+    icmp_echo_ignore_all: int = _knob("net.ipv4.icmp_echo_ignore_all", 0, "1: do not answer ping (live)")
+    icmp_ratelimit: int = _knob(
+        "net.ipv4.icmp_ratelimit", 1000, "milliseconds between ICMP errors to one target (live)", high=I31
+    )
+    icmp_msgs_per_sec: int = _knob(
+        "net.ipv4.icmp_msgs_per_sec", 10000, "ICMP errors sent per second, all targets (live)", low=1, high=I31
+    )
+    # --- tcp
+    tcp_window_scaling: int = _knob("net.ipv4.tcp_window_scaling", 1, "offer and accept window scale, RFC 7323")
+    tcp_timestamps: int = _knob("net.ipv4.tcp_timestamps", 1, "offer and accept timestamps, RFC 7323")
+    tcp_sack: int = _knob("net.ipv4.tcp_sack", 1, "offer and accept SACK, RFC 2018")
+    tcp_dsack: int = _knob("net.ipv4.tcp_dsack", 1, "report duplicates in a first SACK block, RFC 2883")
+    tcp_rmem: tuple[int, ...] = _knob(
+        "net.ipv4.tcp_rmem", (4096, 131072, 6291456), "receive buffer: least, at first, most; bytes", low=1, high=I31
+    )
+    tcp_wmem: tuple[int, ...] = _knob(
+        "net.ipv4.tcp_wmem", (4096, 16384, 4194304), "send buffer: least, at first, most; bytes", low=1, high=I31
+    )
+    tcp_congestion_control: str = _knob(
+        "net.ipv4.tcp_congestion_control", "cubic", "congestion control of new connections", choices=("cubic", "reno")
+    )
+    tcp_syn_retries: int = _knob("net.ipv4.tcp_syn_retries", 6, "SYNs sent again before connect times out", low=1, high=127)
+    tcp_synack_retries: int = _knob("net.ipv4.tcp_synack_retries", 5, "SYN-ACKs sent again before giving up", high=255)
+    tcp_retries2: int = _knob("net.ipv4.tcp_retries2", 15, "retransmissions before a live connection dies", high=255)
+    tcp_orphan_retries: int = _knob("net.ipv4.tcp_orphan_retries", 0, "the same for closed sockets; 0 means 8", high=255)
+    tcp_fin_timeout: int = _knob("net.ipv4.tcp_fin_timeout", 60, "seconds an orphan stays in FIN-WAIT-2", low=1, high=3600)
+    tcp_keepalive_time: int = _knob("net.ipv4.tcp_keepalive_time", 7200, "idle seconds before a probe", low=1, high=32767)
+    tcp_keepalive_intvl: int = _knob("net.ipv4.tcp_keepalive_intvl", 75, "seconds between probes", low=1, high=32767)
+    tcp_keepalive_probes: int = _knob("net.ipv4.tcp_keepalive_probes", 9, "unanswered probes before death", low=1, high=127)
+    tcp_rto_min_us: int = _knob("net.ipv4.tcp_rto_min_us", 200000, "floor of the RTO, µs", low=1, high=120_000_000)
+    tcp_rto_max_ms: int = _knob("net.ipv4.tcp_rto_max_ms", 120000, "ceiling of the RTO, ms", low=1000, high=120000)
+    tcp_reordering: int = _knob("net.ipv4.tcp_reordering", 3, "duplicate ACKs that mean loss, at first", low=1, high=300)
+    tcp_early_retrans: int = _knob("net.ipv4.tcp_early_retrans", 3, "0: no tail loss probe; 3: RACK-TLP", high=4)
+    tcp_recovery: int = _knob("net.ipv4.tcp_recovery", 1, "1: RACK loss detection, RFC 8985", high=7)
+    tcp_max_syn_backlog: int = _knob(
+        "net.ipv4.tcp_max_syn_backlog", 2048, "half-open connections one listener may hold (live)", low=1, high=I31
+    )
+    somaxconn: int = _knob("net.core.somaxconn", 4096, "ceiling of listen()'s backlog", low=1, high=65535)
+    tcp_max_tw_buckets: int = _knob("net.ipv4.tcp_max_tw_buckets", 131072, "connections in TIME-WAIT (live)", high=I31)
+    tcp_slow_start_after_idle: int = _knob(
+        "net.ipv4.tcp_slow_start_after_idle", 1, "shrink cwnd after an idle RTO, RFC 5681 §4.1"
+    )
+    tcp_challenge_ack_limit: int = _knob(
+        "net.ipv4.tcp_challenge_ack_limit", I31, "challenge ACKs per second, RFC 5961 §7 (live)", high=I31
+    )
+    tcp_invalid_ratelimit: int = _knob(
+        "net.ipv4.tcp_invalid_ratelimit", 500, "ms between ACKs of invalid segments (live)", high=I31
+    )
+    tcp_base_mss: int = _knob("net.ipv4.tcp_base_mss", 1024, "first probe size of PLPMTUD", low=48, high=65535)
+    tcp_min_snd_mss: int = _knob("net.ipv4.tcp_min_snd_mss", 48, "least MSS a peer can make us use", low=48, high=65535)
+
+
+_FIELDS = {f.metadata["name"]: f for f in fields(Sysctl)}
+
+
+def _find(name: str) -> Any:
+    found = _FIELDS.get(name.replace("/", "."))
+    if found is None:
+        near = difflib.get_close_matches(name, list(_FIELDS), n=1, cutoff=0.4)
+        raise UnknownSysctl(f"no sysctl {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    return found
+
+
+def sysctl_names() -> list[str]:
+    """Every name, sorted as `sysctl -a` prints them."""
+    return sorted(_FIELDS)
+
+
+def sysctl_help(name: str) -> dict[str, Any]:
+    """Default, bounds and help of one knob; the source of docs/sysctl.md. Raises UnknownSysctl."""
+    return dict(_find(name).metadata)
+
+
+def sysctl_get(knobs: Sysctl, name: str) -> Value:
+    """The value under a Linux name. Raises UnknownSysctl."""
+    value: Value = getattr(knobs, _find(name).name)
+    return value
+
+
+def sysctl_items(knobs: Sysctl) -> Iterator[tuple[str, Value]]:
+    """(name, value) of every knob, sorted by name."""
+    for name in sysctl_names():
+        yield name, sysctl_get(knobs, name)
+
+
+def sysctl_set(knobs: Sysctl, name: str, text: str) -> Value:
+    """Set a knob from text as `sysctl -w` would: a number, several numbers, or a word. Returns the new value.
+
+    Raises UnknownSysctl, with EINVAL if the name is known but the value is not one it takes.
+    """
+    spec = _find(name)
+    meta = spec.metadata
+    default = meta["default"]
+    value: Value
+    if isinstance(default, str):
+        if text not in meta["choices"]:
+            raise UnknownSysctl(f"{name}: {text!r} is none of {', '.join(meta['choices'])}", errno.EINVAL)
+        value = text
+    else:
+        try:
+            numbers = tuple(int(word, 0) for word in text.replace(",", " ").split())
+        except ValueError:
+            raise UnknownSysctl(f"{name}: {text!r} is not a number", errno.EINVAL) from None
+        wanted = len(default) if isinstance(default, tuple) else 1
+        if len(numbers) != wanted:
+            raise UnknownSysctl(f"{name}: takes {wanted} number(s), got {text!r}", errno.EINVAL)
+        if not all(meta["low"] <= n <= meta["high"] for n in numbers):
+            raise UnknownSysctl(f"{name}: {text} is outside {meta['low']}..{meta['high']}", errno.EINVAL)
+        if list(numbers) != sorted(numbers):
+            raise UnknownSysctl(f"{name}: {text} does not rise", errno.EINVAL)
+        value = numbers if isinstance(default, tuple) else numbers[0]
+    setattr(knobs, spec.name, value)
+    return value
