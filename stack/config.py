@@ -57,17 +57,29 @@ class Sysctl:
     tcp_congestion_control: str = _knob(
         "net.ipv4.tcp_congestion_control", "cubic", "congestion control of new connections", choices=("cubic", "reno")
     )
-    tcp_syn_retries: int = _knob("net.ipv4.tcp_syn_retries", 6, "SYNs sent again before connect times out", low=1, high=127)
+    tcp_syn_retries: int = _knob(
+        "net.ipv4.tcp_syn_retries", 6, "SYNs sent again before connect times out", low=1, high=127
+    )
     tcp_synack_retries: int = _knob("net.ipv4.tcp_synack_retries", 5, "SYN-ACKs sent again before giving up", high=255)
     tcp_retries2: int = _knob("net.ipv4.tcp_retries2", 15, "retransmissions before a live connection dies", high=255)
-    tcp_orphan_retries: int = _knob("net.ipv4.tcp_orphan_retries", 0, "the same for closed sockets; 0 means 8", high=255)
-    tcp_fin_timeout: int = _knob("net.ipv4.tcp_fin_timeout", 60, "seconds an orphan stays in FIN-WAIT-2", low=1, high=3600)
-    tcp_keepalive_time: int = _knob("net.ipv4.tcp_keepalive_time", 7200, "idle seconds before a probe", low=1, high=32767)
+    tcp_orphan_retries: int = _knob(
+        "net.ipv4.tcp_orphan_retries", 0, "the same for closed sockets; 0 means 8", high=255
+    )
+    tcp_fin_timeout: int = _knob(
+        "net.ipv4.tcp_fin_timeout", 60, "seconds an orphan stays in FIN-WAIT-2", low=1, high=3600
+    )
+    tcp_keepalive_time: int = _knob(
+        "net.ipv4.tcp_keepalive_time", 7200, "idle seconds before a probe", low=1, high=32767
+    )
     tcp_keepalive_intvl: int = _knob("net.ipv4.tcp_keepalive_intvl", 75, "seconds between probes", low=1, high=32767)
-    tcp_keepalive_probes: int = _knob("net.ipv4.tcp_keepalive_probes", 9, "unanswered probes before death", low=1, high=127)
+    tcp_keepalive_probes: int = _knob(
+        "net.ipv4.tcp_keepalive_probes", 9, "unanswered probes before death", low=1, high=127
+    )
     tcp_rto_min_us: int = _knob("net.ipv4.tcp_rto_min_us", 200000, "floor of the RTO, µs", low=1, high=120_000_000)
     tcp_rto_max_ms: int = _knob("net.ipv4.tcp_rto_max_ms", 120000, "ceiling of the RTO, ms", low=1000, high=120000)
-    tcp_reordering: int = _knob("net.ipv4.tcp_reordering", 3, "duplicate ACKs that mean loss, at first", low=1, high=300)
+    tcp_reordering: int = _knob(
+        "net.ipv4.tcp_reordering", 3, "duplicate ACKs that mean loss, at first", low=1, high=300
+    )
     tcp_early_retrans: int = _knob("net.ipv4.tcp_early_retrans", 3, "0: no tail loss probe; 3: RACK-TLP", high=4)
     tcp_recovery: int = _knob("net.ipv4.tcp_recovery", 1, "1: RACK loss detection, RFC 8985", high=7)
     tcp_max_syn_backlog: int = _knob(

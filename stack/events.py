@@ -1,7 +1,7 @@
 """What an endpoint tells its owner: bits in `endpoint.events`, handed out by `Stack.poll_event`.
 
 Bits, not objects: an endpoint is in the ready queue at most once and its bits coalesce, so a burst of segments costs
-one wake-up, and no queue of events can grow. Each bit is a hint to look at the endpoint, never the only copy of a fact.
+one wake-up and no queue of events can grow. Each bit is a hint to look at the endpoint, never the only copy of a fact.
 """
 
 CONNECTED = 1  # the handshake completed (client side)
