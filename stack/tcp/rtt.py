@@ -1,0 +1,46 @@
+"""Round-trip time and retransmission timeout, RFC 6298.
+
+Fed at most once per ACK by tcp/input.py, only with samples Karn's rule allows. Owns no timer, reads no clock.
+Deviations, both Linux's: the floor applies to the variance term (rto = srtt + max(4·rttvar, tcp_rto_min_us)), so an RTO
+is never closer than that floor to the RTT itself; the initial value is one second (RFC 6298 §2.1).
+"""
+
+from stack.units import MSEC, SEC, USEC, Nanos
+
+MIN_RTT_WINDOW = 300 * SEC
+
+
+class Rtt:
+    """srtt, rttvar, rto and the windowed minimum, all in ns."""
+
+    __slots__ = ("_min_at", "latest", "min_rtt", "rto", "rto_max", "rto_min", "rttvar", "srtt")
+
+    def __init__(self, rto_min_us: int, rto_max_ms: int) -> None:
+        self.srtt: Nanos = 0  # 0: no sample yet
+        self.rttvar: Nanos = 0
+        self.rto: Nanos = SEC
+        self.rto_min = rto_min_us * USEC
+        self.rto_max = rto_max_ms * MSEC
+        self.min_rtt: Nanos = 0
+        self.latest: Nanos = 0
+        self._min_at: Nanos = 0
+
+    def on_sample(self, rtt: Nanos, now: Nanos) -> None:
+        """Take one measurement, RFC 6298 §2.2–2.3."""
+        rtt = max(rtt, 1)
+        self.latest = rtt
+        if not self.srtt:
+            self.srtt = rtt
+            self.rttvar = rtt // 2
+        else:
+            delta = rtt - self.srtt
+            self.rttvar += (abs(delta) - self.rttvar) >> 2
+            self.srtt += delta >> 3
+        self.rto = min(self.srtt + max(4 * self.rttvar, self.rto_min), self.rto_max)
+        if not self.min_rtt or rtt <= self.min_rtt or now - self._min_at > MIN_RTT_WINDOW:
+            self.min_rtt = rtt
+            self._min_at = now
+
+    def backed_off(self, times: int) -> Nanos:
+        """The RTO doubled `times` times, RFC 6298 §5.5, capped by tcp_rto_max_ms."""
+        return min(self.rto << min(times, 24), self.rto_max)

@@ -1,0 +1,42 @@
+"""Deadlines of one connection: a slot for each kind, re-armed at will for the price of a store.
+
+The connection has one lazy entry in the stack's heap (tcp/demux.py), which may be early but never late.
+"""
+
+from stack.units import Nanos
+
+NEVER: Nanos = 1 << 62
+
+RTO, REORDER, TLP, DELACK, PERSIST, KEEPALIVE, TIMEWAIT, USER = range(8)
+NAMES = ("rto", "reorder", "tlp", "delack", "persist", "keepalive", "timewait", "user")
+_COUNT = len(NAMES)
+
+
+class Timers:
+    """Absolute deadlines in ns; NEVER means off."""
+
+    __slots__ = ("at", "heap_at")
+
+    def __init__(self) -> None:
+        self.at: list[Nanos] = [NEVER] * _COUNT
+        self.heap_at: Nanos = NEVER  # deadline of our entry in the stack's heap; the demux keeps it
+
+    def arm(self, kind: int, deadline: Nanos) -> None:
+        """Set or move one deadline."""
+        self.at[kind] = deadline
+
+    def stop(self, kind: int) -> None:
+        """Turn one off."""
+        self.at[kind] = NEVER
+
+    def stop_all(self) -> None:
+        """Turn all off."""
+        self.at = [NEVER] * _COUNT
+
+    def earliest(self) -> Nanos:
+        """The next deadline, or NEVER."""
+        return min(self.at)
+
+    def pending(self, kind: int) -> bool:
+        """True if that timer runs."""
+        return self.at[kind] != NEVER
