@@ -1,0 +1,261 @@
+"""The driver against a stack that only records: order of work, fairness, and that nobody's fault kills it."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from nuse.device import Buffer, pair
+from nuse.driver import READ_BATCH, SEND_BUDGET, Driver
+from nuse.loop import Alarm, monotonic_ns, run
+from stack.ip.link import Link
+
+SEC = 1_000_000_000
+
+
+class Endpoint:
+    def __init__(self, owner: object = None) -> None:
+        self.owner = owner
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Recorder:
+    """A Stack that keeps what it is told and hands out what it was given."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.received: list[bytes] = []
+        self.out: deque[tuple[Link, Sequence[Buffer]]] = deque()
+        self.events: deque[tuple[Endpoint, int]] = deque()
+        self.deadline: int | None = None
+        self.fail: Exception | None = None
+        self.on_receive: Callable[[bytes], None] | None = None
+
+    def receive(self, pkt: bytes, now: int, link: Link) -> None:
+        self.received.append(pkt)
+        self.log.append("receive")
+        if self.on_receive is not None:
+            self.on_receive(pkt)
+
+    def poll_transmit(self, now: int) -> tuple[Link, Sequence[Buffer]] | None:
+        if self.fail is not None:
+            failure, self.fail = self.fail, None
+            raise failure
+        if not self.out:
+            return None
+        self.log.append("transmit")
+        return self.out.popleft()
+
+    def poll_timeout(self) -> int | None:
+        return self.deadline
+
+    def handle_timeout(self, now: int) -> None:
+        self.log.append("timeout")
+        assert self.deadline is not None
+        assert now >= self.deadline
+        self.deadline = None
+
+    def poll_event(self) -> tuple[Endpoint, int] | None:
+        return self.events.popleft() if self.events else None
+
+
+class Owner:
+    def __init__(self, act: Callable[[int], None]) -> None:
+        self.on_events = act
+
+
+LINK = Link("tun0", 2)
+
+
+async def turns(count: int = 5) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def test_packets_in_then_events_then_packets_out() -> None:
+    async def main() -> None:
+        stack = Recorder()
+        driver = Driver(stack)
+        near, far = pair()
+        driver.attach(LINK, near)
+        endpoint = Endpoint(Owner(lambda mask: stack.log.append(f"event {mask}")))
+
+        def answer(pkt: bytes) -> None:
+            stack.events.append((endpoint, 3))
+            stack.out.append((LINK, [b"re", pkt]))
+
+        stack.on_receive = answer
+        far.write([b"one"])
+        await turns()
+        assert stack.log == ["receive", "event 3", "transmit"]
+        assert far.read() == b"reone"
+        driver.close()
+
+    run(main())
+
+
+def test_wakes_coalesce_into_one_flush() -> None:
+    async def main() -> None:
+        stack = Recorder()
+        driver = Driver(stack)
+        near, far = pair()
+        driver.attach(LINK, near)
+        stack.out.append((LINK, [b"x"]))
+        driver.wake()
+        driver.wake()
+        assert far.read() is None
+        await turns()
+        assert far.read() == b"x"
+        driver.close()
+
+    run(main())
+
+
+def test_a_bulk_sender_leaves_the_loop_to_others_between_budgets() -> None:
+    async def main() -> None:
+        stack = Recorder()
+        driver = Driver(stack)
+        near, far = pair()
+        driver.attach(LINK, near)
+        stack.out.extend((LINK, [b"x"]) for _ in range(5 * SEND_BUDGET))
+        sent_at_turn = []
+        driver.wake()
+        for _ in range(7):
+            await asyncio.sleep(0)
+            sent = 0
+            while far.read() is not None:
+                sent += 1
+            sent_at_turn.append(sent)
+        assert sum(sent_at_turn) == 5 * SEND_BUDGET
+        assert max(sent_at_turn) <= SEND_BUDGET
+        driver.close()
+
+    run(main())
+
+
+def test_a_bulk_receiver_answers_after_each_batch() -> None:
+    async def main() -> None:
+        stack = Recorder()
+        driver = Driver(stack)
+        near, far = pair()
+        driver.attach(LINK, near)
+        stack.on_receive = lambda pkt: stack.out.append((LINK, [b"ack"])) if not stack.out else None
+        for _ in range(4 * READ_BATCH):
+            far.write([b"data"])
+        await turns(20)
+        longest = max(len(burst.split()) for burst in " ".join(stack.log).split("transmit"))
+        assert len(stack.received) == 4 * READ_BATCH
+        assert longest <= READ_BATCH + 1
+        driver.close()
+
+    run(main())
+
+
+def test_a_deadline_rings_and_one_that_moved_away_does_not() -> None:
+    async def main() -> None:
+        stack = Recorder()
+        driver = Driver(stack)
+        stack.deadline = monotonic_ns() + 2_000_000
+        driver.flush()
+        stack.deadline += 4_000_000
+        due = stack.deadline
+        while stack.deadline is not None:
+            await asyncio.sleep(0.001)
+        assert stack.log == ["timeout"]
+        assert monotonic_ns() >= due
+        driver.close()
+
+    run(main())
+
+
+def test_an_owner_that_throws_loses_its_endpoint_only(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        stack = Recorder()
+        driver = Driver(stack)
+        told: list[int] = []
+
+        def throw(mask: int) -> None:
+            raise ValueError("bug of the owner")
+
+        bad, good = Endpoint(Owner(throw)), Endpoint(Owner(told.append))
+        stack.events.extend([(bad, 1), (good, 2)])
+        driver.flush()
+        assert (bad.closed, bad.owner) == (True, None)
+        assert (good.closed, told) == (False, [2])
+        assert driver.faults == 1
+        driver.close()
+
+    run(main())
+    assert "bug of the owner" in caplog.text
+
+
+def test_a_stack_that_throws_is_flushed_again(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        stack = Recorder()
+        driver = Driver(stack)
+        near, far = pair()
+        driver.attach(LINK, near)
+        stack.fail = AssertionError("broken invariant")
+        stack.out.append((LINK, [b"later"]))
+        driver.flush()
+        assert far.read() is None
+        while (packet := far.read()) is None:
+            await asyncio.sleep(0.01)
+        assert packet == b"later"
+        driver.close()
+
+    run(main())
+    assert "broken invariant" in caplog.text
+
+
+def test_a_packet_for_a_link_without_device_is_a_drop() -> None:
+    async def main() -> None:
+        stack = Recorder()
+        driver = Driver(stack)
+        link = Link("gone", 3)
+        stack.out.append((link, [b"x"]))
+        driver.flush()
+        assert link.stats.tx_dropped == 1
+        driver.close()
+
+    run(main())
+
+
+def test_detach_hands_the_device_back_open() -> None:
+    async def main() -> None:
+        stack = Recorder()
+        driver = Driver(stack)
+        near, far = pair()
+        driver.attach(LINK, near)
+        assert driver.device(LINK) is near
+        assert driver.detach(LINK) is near
+        far.write([b"unheard"])
+        await turns()
+        assert stack.received == []
+        assert near.read() == b"unheard"
+        assert driver.detach(LINK) is None
+        driver.close()
+
+    run(main())
+
+
+def test_alarm_rings_once_at_the_earliest_deadline() -> None:
+    async def main() -> None:
+        rung: list[int] = []
+        alarm = Alarm(asyncio.get_running_loop(), lambda: rung.append(monotonic_ns()))
+        start = monotonic_ns()
+        alarm.at(start + 10 * SEC)
+        alarm.at(start + 3_000_000)
+        alarm.at(start + 20 * SEC)
+        while not rung:
+            await asyncio.sleep(0.001)
+        assert len(rung) == 1
+        assert rung[0] - start >= 3_000_000
+        alarm.close()
+        alarm.close()
+
+    run(main())
