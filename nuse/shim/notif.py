@@ -1,0 +1,110 @@
+"""The supervisor's side of a seccomp listener: receive a notification, answer it, give the program a descriptor.
+
+One ioctl each. An answer may find nobody waiting (a signal interrupted the call, or the task died): that is False,
+never an exception, and what then happens to the call's effects is the caller's business.
+"""
+
+import errno
+import fcntl
+import select
+import struct
+from dataclasses import dataclass
+
+from nuse.shim import abi
+
+_NOTIF = struct.Struct("=QIIiIQ6Q")  # id, pid, flags, seccomp_data: nr, arch, instruction pointer, args
+_RESPONSE = struct.Struct("=QqiI")  # id, value, error, flags
+_ADDFD = struct.Struct("=QIIII")  # id, flags, srcfd, newfd, newfd_flags
+_ID = struct.Struct("=Q")
+_ZEROES = bytes(_NOTIF.size)
+assert _NOTIF.size == 80
+_GONE = (errno.ENOENT, errno.EINPROGRESS)
+
+
+@dataclass(slots=True, eq=False)
+class Notification:
+    """One stopped system call. `args` are the six raw registers."""
+
+    id: int
+    tid: int
+    nr: int
+    args: tuple[int, int, int, int, int, int]
+
+
+class Listener:
+    """A seccomp listener descriptor; owns it."""
+
+    __slots__ = ("_poll", "fd", "sync_wake_up")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLIN)
+        try:  # wake each other on the same CPU: 4.6 instead of 12 µs a round trip; Linux 6.6
+            fcntl.ioctl(fd, abi.SECCOMP_IOCTL_NOTIF_SET_FLAGS, abi.SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
+            self.sync_wake_up = True
+        except OSError:
+            self.sync_wake_up = False
+
+    def receive(self) -> Notification | None:
+        """The next notification. Call it only after the descriptor polled readable; None if that one died meanwhile."""
+        try:
+            raw = fcntl.ioctl(self.fd, abi.SECCOMP_IOCTL_NOTIF_RECV, _ZEROES)
+        except OSError:
+            return None
+        ident, tid, _, nr, _, _, *args = _NOTIF.unpack(raw)
+        return Notification(ident, tid, nr, tuple(args))
+
+    def hung_up(self) -> bool:
+        """No task is left under the filter."""
+        return any(bits & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, bits in self._poll.poll(0))
+
+    def valid(self, ident: int) -> bool:
+        """The notification is still waiting, so its task id names the task that made the call."""
+        try:
+            fcntl.ioctl(self.fd, abi.SECCOMP_IOCTL_NOTIF_ID_VALID, _ID.pack(ident))
+        except OSError:
+            return False
+        return True
+
+    def _send(self, raw: bytes) -> bool:
+        try:
+            fcntl.ioctl(self.fd, abi.SECCOMP_IOCTL_NOTIF_SEND, raw)
+        except OSError as error:
+            if error.errno in _GONE or error.errno == errno.EBADF:
+                return False
+            raise
+        return True
+
+    def reply(self, ident: int, value: int) -> bool:
+        """Answer with a result; a negative one is -errno. False if nobody waits any more."""
+        if value < 0:
+            return self._send(_RESPONSE.pack(ident, 0, value, 0))
+        return self._send(_RESPONSE.pack(ident, value, 0, 0))
+
+    def cont(self, ident: int) -> bool:
+        """Let the kernel perform the call as if there were no filter."""
+        return self._send(_RESPONSE.pack(ident, 0, 0, abi.SECCOMP_USER_NOTIF_FLAG_CONTINUE))
+
+    def give(self, ident: int, fd: int, *, cloexec: bool) -> bool:
+        """Install a copy of our `fd` in the program and return its number from the call, in one step."""
+        raw = _ADDFD.pack(ident, abi.SECCOMP_ADDFD_FLAG_SEND, fd, 0, O_CLOEXEC if cloexec else 0)
+        return self._addfd(raw) is not None
+
+    def replace(self, ident: int, fd: int, number: int, *, cloexec: bool) -> bool:
+        """Put a copy of our `fd` in place of the program's descriptor `number`; the call goes on waiting."""
+        raw = _ADDFD.pack(ident, abi.SECCOMP_ADDFD_FLAG_SETFD, fd, number, O_CLOEXEC if cloexec else 0)
+        return self._addfd(raw) is not None
+
+    def _addfd(self, raw: bytes) -> int | None:
+        """None if nobody waits. Raises OSError if the program cannot have one more descriptor (EMFILE)."""
+        try:
+            fcntl.ioctl(self.fd, abi.SECCOMP_IOCTL_NOTIF_ADDFD, raw)
+        except OSError as error:
+            if error.errno in _GONE or error.errno == errno.EBADF:
+                return None
+            raise
+        return 0
+
+
+O_CLOEXEC = 0o2000000
