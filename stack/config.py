@@ -36,12 +36,19 @@ class Sysctl:
         "net.ipv4.ipfrag_high_thresh", 4194304, "bytes that unfinished datagrams may hold", high=I31
     )
     ipfrag_time: int = _knob("net.ipv4.ipfrag_time", 30, "seconds to wait for a missing fragment", low=1, high=3600)
+    ip6frag_time: int = _knob("net.ipv6.ip6frag_time", 60, "the same for IPv6, RFC 8200 §4.5", low=1, high=3600)
     icmp_echo_ignore_all: int = _knob("net.ipv4.icmp_echo_ignore_all", 0, "1: do not answer ping (live)")
     icmp_ratelimit: int = _knob(
         "net.ipv4.icmp_ratelimit", 1000, "milliseconds between ICMP errors to one target (live)", high=I31
     )
     icmp_msgs_per_sec: int = _knob(
         "net.ipv4.icmp_msgs_per_sec", 10000, "ICMP errors sent per second, all targets (live)", low=1, high=I31
+    )
+    icmp_msgs_burst: int = _knob(
+        "net.ipv4.icmp_msgs_burst", 50, "ICMP errors sent at once, all targets (live)", high=I31
+    )
+    rmem_default: int = _knob(
+        "net.core.rmem_default", 212992, "receive buffer of UDP and echo sockets, bytes", low=2304, high=I31
     )
     # --- tcp
     tcp_window_scaling: int = _knob("net.ipv4.tcp_window_scaling", 1, "offer and accept window scale, RFC 7323")

@@ -27,6 +27,8 @@ class Mib:
     IpFragCreates: int = 0
     IpExtInCsumErrors: int = 0
     IpExtInTruncatedPkts: int = 0
+    IpExtInMcastPkts: int = 0
+    IpExtInBcastPkts: int = 0
     IcmpInMsgs: int = 0
     IcmpInErrors: int = 0
     IcmpInCsumErrors: int = 0
@@ -35,6 +37,7 @@ class Mib:
     IcmpInParmProbs: int = 0
     IcmpInEchos: int = 0
     IcmpInEchoReps: int = 0
+    IcmpInRedirects: int = 0
     IcmpOutMsgs: int = 0
     IcmpOutErrors: int = 0
     IcmpOutDestUnreachs: int = 0
@@ -60,6 +63,12 @@ class Mib:
     UdpRcvbufErrors: int = 0
     UdpSndbufErrors: int = 0
     UdpInCsumErrors: int = 0
+    Udp6InDatagrams: int = 0
+    Udp6NoPorts: int = 0
+    Udp6InErrors: int = 0
+    Udp6OutDatagrams: int = 0
+    Udp6RcvbufErrors: int = 0
+    Udp6InCsumErrors: int = 0
     Ip6InReceives: int = 0
     Ip6InHdrErrors: int = 0
     Ip6InTruncatedPkts: int = 0
@@ -76,6 +85,7 @@ class Mib:
     Ip6FragOKs: int = 0
     Ip6FragFails: int = 0
     Ip6FragCreates: int = 0
+    Ip6InMcastPkts: int = 0
     Icmp6InMsgs: int = 0
     Icmp6InErrors: int = 0
     Icmp6InCsumErrors: int = 0
@@ -86,6 +96,12 @@ class Mib:
     Icmp6InEchos: int = 0
     Icmp6InEchoReplies: int = 0
     Icmp6InNeighborSolicits: int = 0
+    Icmp6InNeighborAdvertisements: int = 0
+    Icmp6InRouterSolicits: int = 0
+    Icmp6InRouterAdvertisements: int = 0
+    Icmp6InGroupMembQueries: int = 0
+    Icmp6InMLDv2Reports: int = 0
+    Icmp6InRedirects: int = 0
     Icmp6OutMsgs: int = 0
     Icmp6OutErrors: int = 0
     Icmp6OutDestUnreachs: int = 0
@@ -149,6 +165,10 @@ class Mib:
     NuseInMalformed: int = 0
     NuseInWrongLink: int = 0
     NuseOutLinkDown: int = 0
+    NuseOutboxDrops: int = 0
+    NuseReasmEvicted: int = 0
+    NusePmtuEvicted: int = 0
+    NuseIcmpUnmatched: int = 0
 
 
 def mib_items(mib: Mib) -> list[tuple[str, int]]:
