@@ -1,0 +1,273 @@
+"""What the debug socket can be asked: one method a row, the same results for words and for JSON-RPC 2.0.
+
+A method takes positional arguments (words, or the `params` of a call) and returns plain data, or an iterator of rows
+when there may be very many. docs/debug-protocol.md is the user's side of this file.
+"""
+
+import json
+import logging
+import os
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from nuse.driver import Driver
+from nuse.eventlog import EventLog
+from nuse.impair import ImpairError, parse_impair
+from nuse.impair_device import impair
+from nuse.snapshot import conn_row, link_row, listener_row, route_row, socket_row
+from stack.config import Value, sysctl_get, sysctl_items, sysctl_set
+from stack.errors import StackError
+from stack.ip.link import Link
+from stack.mib import mib_items
+
+log = logging.getLogger("nuse.debug")
+
+PROTOCOL = 1  # counts changes that a client could stumble over
+
+PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602
+INTERNAL_ERROR, REFUSED = -32603, -32000
+
+
+class DebugError(Exception):
+    """A request that cannot be served; one line, and a JSON-RPC error code."""
+
+    def __init__(self, code: int, why: str) -> None:
+        super().__init__(why)
+        self.code = code
+
+
+@dataclass(slots=True, frozen=True)
+class Method:
+    """One row of the table."""
+
+    call: Callable[..., Any]
+    usage: str
+    does: str
+    least: int = 0
+    most: int = 0
+    names: tuple[str, ...] = ()  # of arguments, for calls whose params are an object
+
+
+class DebugMethods:
+    """The methods over one running stack. `stack` is a stack.host.Stack."""
+
+    def __init__(self, driver: Driver, log: EventLog, name: str = "") -> None:
+        self.driver = driver
+        self.stack: Any = driver.stack
+        self.log = log
+        self.name = name
+        self.started = driver.now()
+        many = 1 << 16
+        self.table = {
+            "help": Method(self._help, "help", "these methods"),
+            "version": Method(self._version, "version", "versions of nuse, Python, the kernel and this protocol"),
+            "stack": Method(self._stack, "stack", "what is running, in figures"),
+            "links": Method(self._links, "links", "all links with addresses, impairment and counters"),
+            "link": Method(
+                self._link,
+                "link NAME [up|down|impair [SPEC…|clear]]",
+                "one link; take it up or down; make its network bad, see docs/debug-protocol.md",
+                1,
+                many,
+                ("name", "verb", "spec"),
+            ),
+            "conns": Method(self._conns, "conns", "all TCP connections with their tcp_info"),
+            "conn": Method(self._conn, "conn ID", "one TCP connection", 1, 1, ("id",)),
+            "listeners": Method(self._listeners, "listeners", "listening sockets and their queues"),
+            "sockets": Method(self._sockets, "sockets", "UDP and ping sockets"),
+            "routes": Method(self._routes, "routes", "the routing table"),
+            "counters": Method(self._counters, "counters [NAME]", "MIB counters, named as nstat does", 0, 1, ("name",)),
+            "sysctl": Method(
+                self._sysctl, "sysctl [NAME [VALUE…]]", "read or set a sysctl", 0, many, ("name", "value")
+            ),
+            "events": Method(self._events, "events [COUNT]", "the last things that happened", 0, 1, ("count",)),
+            "subscribe": Method(
+                self._subscribe, "subscribe events", "events as they happen, a line each", 1, 1, ("what",)
+            ),
+        }
+
+    def call(self, name: str, args: list[Any]) -> Any:
+        """The result of a method. Raises DebugError."""
+        method = self.table.get(name)
+        if method is None:
+            raise DebugError(METHOD_NOT_FOUND, f"no method {name!r}; try help")
+        if not method.least <= len(args) <= method.most:
+            raise DebugError(INVALID_PARAMS, f"usage: {method.usage}")
+        try:
+            return method.call(*args)
+        except (StackError, ImpairError) as exc:
+            raise DebugError(REFUSED, getattr(exc, "strerror", None) or str(exc)) from None
+        except DebugError:
+            raise
+        except Exception as exc:
+            log.exception("debug method %s failed", name)
+            raise DebugError(INTERNAL_ERROR, f"{name} failed: {exc}") from exc
+
+    # --- methods
+
+    def _help(self) -> list[dict[str, str]]:
+        return [{"usage": method.usage, "does": method.does} for method in self.table.values()]
+
+    def _version(self) -> dict[str, Any]:
+        try:
+            nuse = version("nuse")
+        except PackageNotFoundError:
+            nuse = "unknown"
+        return {"nuse": nuse, "protocol": PROTOCOL, "python": platform.python_version(), "kernel": platform.release()}
+
+    def _stack(self) -> dict[str, Any]:
+        stack = self.stack
+        states = Counter(conn.state.name for conn in stack.tcp.conns())
+        return {
+            "name": self.name,
+            "pid": os.getpid(),
+            "uptime_s": (self.driver.now() - self.started) // 1_000_000_000,
+            "links": sorted(stack.links),
+            "conns": sum(states.values()),
+            "states": dict(states),
+            "listeners": sum(1 for _ in stack.tcp.listeners()),
+            "loop": type(self.driver.loop).__module__.split(".", maxsplit=1)[0],
+            "faults": self.driver.faults,
+        }
+
+    def _links(self) -> list[dict[str, Any]]:
+        return [link_row(self.driver, link) for link in self.stack.links.values()]
+
+    def _find_link(self, name: str) -> Link:
+        link: Link | None = self.stack.links.get(name)
+        if link is None:
+            raise DebugError(REFUSED, f"no link {name!r}; there are {' '.join(sorted(self.stack.links))}")
+        return link
+
+    def _link(self, name: str, verb: str = "", *spec: str) -> dict[str, Any]:
+        link = self._find_link(str(name))
+        if verb in ("up", "down") and not spec:
+            self._set_up(link, verb == "up")
+        elif verb == "impair":
+            if spec:
+                words = " ".join(map(str, spec))
+                try:
+                    impair(self.driver, link, None if words == "clear" else parse_impair(words))
+                except KeyError:
+                    raise DebugError(REFUSED, f"link {link.name!r} has no device to impair") from None
+        elif verb:
+            raise DebugError(INVALID_PARAMS, f"usage: {self.table['link'].usage}")
+        return link_row(self.driver, link)
+
+    def _set_up(self, link: Link, up: bool) -> None:
+        if link.up != up:
+            self.stack.set_link_up(link, up)
+            self.log.record("link-up" if up else "link-down", {"link": link.name})
+            self.driver.wake()
+
+    def _conns(self) -> Iterator[dict[str, Any]]:
+        conns = list(self.stack.tcp.conns())
+        return (conn_row(conn, self.driver.now()) for conn in conns)
+
+    def _conn(self, ident: int | str) -> dict[str, Any]:
+        try:
+            number = int(ident)
+        except (TypeError, ValueError):
+            raise DebugError(INVALID_PARAMS, f"usage: {self.table['conn'].usage}; ids are in `conns`") from None
+        for conn in self.stack.tcp.conns():
+            if conn.id == number:
+                return conn_row(conn, self.driver.now())
+        raise DebugError(REFUSED, f"no connection {number}")
+
+    def _listeners(self) -> list[dict[str, Any]]:
+        return [listener_row(listener) for listener in self.stack.tcp.listeners()]
+
+    def _sockets(self) -> Iterator[dict[str, Any]]:
+        udp = [("udp", endpoint) for endpoint in self.stack.udp.endpoints()]
+        echo = [("icmp", endpoint) for endpoint in self.stack.icmp.endpoints()]
+        return (socket_row(proto, endpoint) for proto, endpoint in udp + echo)
+
+    def _routes(self) -> list[dict[str, Any]]:
+        return [route_row(entry) for entry in self.stack.routes.entries()]
+
+    def _counters(self, name: str | None = None) -> dict[str, int]:
+        counters = dict(mib_items(self.stack.mib))
+        if name is None:
+            return counters
+        if name not in counters:
+            raise DebugError(REFUSED, f"no counter {name!r}")
+        return {name: counters[name]}
+
+    def _sysctl(self, name: str | None = None, *value: object) -> dict[str, Value]:
+        knobs = self.stack.sysctl
+        if name is None:
+            return dict(sysctl_items(knobs))
+        name = str(name)
+        if value:
+            return {name: sysctl_set(knobs, name, " ".join(map(_word, value)))}
+        return {name: sysctl_get(knobs, name)}
+
+    def _events(self, count: int | str | None = None) -> list[dict[str, Any]]:
+        events = list(self.log.ring)
+        if count is None:
+            return events
+        try:
+            return events[-int(count) :] if int(count) > 0 else []
+        except (TypeError, ValueError):
+            raise DebugError(INVALID_PARAMS, f"usage: {self.table['events'].usage}") from None
+
+    def _subscribe(self, what: str) -> "StreamWanted":
+        if what != "events":
+            raise DebugError(INVALID_PARAMS, f"usage: {self.table['subscribe'].usage}")
+        return StreamWanted()
+
+
+def _word(value: object) -> str:
+    """A sysctl value given in JSON, as `sysctl -w` would spell it."""
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+class StreamWanted:
+    """Result of `subscribe`: the connection turns into a stream."""
+
+
+@dataclass(slots=True)
+class Request:
+    """One request line, understood."""
+
+    method: str
+    args: list[Any]
+    rpc: bool = False
+    ident: Any = None
+    silent: bool = False  # a JSON-RPC notification: no answer
+
+
+def parse_request(line: str, table: dict[str, Method]) -> Request:
+    """Words, or one JSON-RPC 2.0 object if it starts with `{`. Raises DebugError."""
+    if not line.startswith("{"):
+        words = line.split()
+        return Request(words[0], list(words[1:]))
+    try:
+        call = json.loads(line)
+    except (ValueError, RecursionError):
+        raise DebugError(PARSE_ERROR, "not valid JSON") from None
+    ident = call.get("id")
+    method, params = call.get("method"), call.get("params", [])
+    if call.get("jsonrpc") != "2.0" or not isinstance(method, str) or not isinstance(params, list | dict):
+        raise DebugError(INVALID_REQUEST, 'a call looks like {"jsonrpc":"2.0","id":1,"method":"conns"}')
+    if isinstance(params, dict):
+        params = _positional(params, table[method].names if method in table else ())
+    return Request(method, params, True, ident, "id" not in call)
+
+
+def _positional(params: dict[str, Any], names: tuple[str, ...]) -> list[Any]:
+    unknown = set(params) - set(names)
+    if unknown:
+        raise DebugError(
+            INVALID_PARAMS, f"no parameter {min(unknown)!r}" + (f"; known: {' '.join(names)}" if names else "")
+        )
+    args = []
+    for name in names[: len(params)]:
+        if name not in params:
+            raise DebugError(INVALID_PARAMS, f"parameter {name!r} is missing")
+        args.append(params[name])
+    return args
