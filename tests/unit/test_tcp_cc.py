@@ -1,0 +1,174 @@
+"""Congestion controls alone: windows in bytes, told of what happened."""
+
+import errno
+import math
+
+import pytest
+
+from stack.errors import StackError
+from stack.tcp.cc import CONGESTION_CONTROLS, make_congestion_control
+from stack.tcp.cc.base import INFINITE, CongestionControl
+from stack.units import MSEC, SEC
+
+MSS = 1000
+
+
+@pytest.fixture(params=sorted(CONGESTION_CONTROLS))
+def cc(request) -> CongestionControl:
+    return make_congestion_control(request.param, MSS, 0)
+
+
+def a_round(cc: CongestionControl, now: int, rtt: int = 50 * MSEC) -> None:
+    """Every byte of cwnd is acknowledged, two segments an ACK."""
+    left = flight = cc.cwnd
+    while left > 0:
+        cc.on_ack(min(left, 2 * MSS), rtt, now, flight)
+        left -= 2 * MSS
+
+
+@pytest.mark.rfc("6928", "2")
+def test_the_initial_window_is_ten_segments(cc):
+    assert cc.cwnd == 10 * MSS
+    assert cc.ssthresh == INFINITE
+    assert cc.in_slow_start()
+
+
+@pytest.mark.rfc("5681", "3.1")
+def test_slow_start_doubles_each_round(cc):
+    for n in range(1, 5):
+        a_round(cc, n * 50 * MSEC)
+        assert cc.cwnd == 10 * MSS * 2**n
+
+
+@pytest.mark.rfc("5681", "3.1")
+def test_a_timeout_leaves_one_segment(cc):
+    cc.cwnd = 40 * MSS
+    cc.on_rto(40 * MSS, SEC)
+    assert cc.cwnd == MSS
+    assert 20 * MSS <= cc.ssthresh <= 28 * MSS
+
+
+@pytest.mark.rfc("5681", "3.1")
+def test_ssthresh_never_falls_below_two_segments(cc):
+    cc.cwnd = MSS
+    cc.on_loss(MSS, SEC)
+    assert cc.ssthresh == 2 * MSS
+
+
+def test_undo_restores_what_the_loss_took(cc):
+    cc.cwnd = 40 * MSS
+    cc.on_loss(40 * MSS, SEC)
+    cc.cwnd = cc.ssthresh
+    cc.on_undo(SEC)
+    assert cc.cwnd == 40 * MSS
+    assert cc.in_slow_start()
+
+
+@pytest.mark.rfc("5681", "4.1")
+def test_idle_time_halves_the_window_down_to_the_initial_one(cc):
+    cc.cwnd = 80 * MSS
+    cc.on_idle(2 * SEC, SEC)
+    assert cc.cwnd == 20 * MSS
+    cc.on_idle(100 * SEC, SEC)
+    assert cc.cwnd == 10 * MSS
+
+
+def test_an_unknown_name_is_enoent():
+    with pytest.raises(StackError) as caught:
+        make_congestion_control("vegas9", MSS, 0)
+    assert caught.value.errno == errno.ENOENT
+
+
+@pytest.mark.rfc("5681", "3.1")
+def test_reno_halves_and_then_grows_one_segment_a_round():
+    cc = make_congestion_control("reno", MSS, 0)
+    cc.cwnd = 40 * MSS
+    cc.on_loss(40 * MSS, SEC)
+    assert cc.ssthresh == 20 * MSS
+    cc.cwnd = cc.ssthresh
+    cc.on_exit(SEC)
+    for n in range(1, 6):
+        a_round(cc, SEC + n)
+        assert cc.cwnd == pytest.approx((20 + n) * MSS, abs=MSS)
+
+
+@pytest.mark.rfc("9438", "4.6")
+def test_cubic_cuts_to_seven_tenths():
+    cc = make_congestion_control("cubic", MSS, 0)
+    cc.cwnd = 100 * MSS
+    cc.on_loss(100 * MSS, SEC)
+    assert cc.ssthresh == 70 * MSS
+
+
+def after_loss(peak: int) -> CongestionControl:
+    cc = make_congestion_control("cubic", MSS, 0)
+    cc.cwnd = peak * MSS
+    cc.on_loss(peak * MSS, 0)
+    cc.cwnd = cc.ssthresh
+    cc.on_exit(0)
+    return cc
+
+
+@pytest.mark.rfc("9438", "4.2")
+def test_cubic_returns_to_its_peak_after_k_seconds_flattening_out():
+    peak, rtt = 1000, 20 * MSEC
+    cc = after_loss(peak)
+    k = ((peak - 0.7 * peak) / 0.4) ** (1 / 3)
+    now, seen = 0, []
+    while now < 2 * k * SEC:
+        now += rtt
+        a_round(cc, now, rtt)
+        seen.append((now / SEC, cc.cwnd / MSS))
+    for t, cwnd in seen:
+        wanted = 0.4 * (t - k) ** 3 + peak
+        if t < k * 1.4:  # beyond, growth is capped per round trip
+            assert math.isclose(cwnd, wanted, rel_tol=0.06), (t, cwnd, wanted)
+
+
+@pytest.mark.rfc("9438", "4.7")
+def test_fast_convergence_remembers_less_when_the_peak_shrinks():
+    cc = after_loss(1000)
+    cc.on_loss(cc.cwnd, SEC)  # at 700, below the last peak: W_max is 0.85 of it
+    cc.cwnd = cc.ssthresh
+    cc.on_exit(SEC)
+    now = SEC
+    k = ((0.85 * 700 - 0.7 * 700) / 0.4) ** (1 / 3)
+    while now < SEC + k * SEC:
+        now += 100 * MSEC  # long enough for Reno to be slower
+        a_round(cc, now, 100 * MSEC)
+    assert cc.cwnd / MSS == pytest.approx(0.85 * 700, rel=0.03)
+
+
+@pytest.mark.rfc("9438", "4.3")
+def test_cubic_is_at_least_as_fast_as_reno_on_a_short_path():
+    cubic = after_loss(20)
+    w_est = 14.0
+    now = 0
+    for _ in range(400):
+        now += MSEC
+        a_round(cubic, now, MSEC)
+        w_est += 3 * 0.3 / 1.7
+    assert cubic.cwnd / MSS >= min(w_est, 20) * 0.9
+
+
+@pytest.mark.rfc("9406", "4.2")
+def test_hystart_leaves_slow_start_when_the_round_trip_grows():
+    cc = make_congestion_control("cubic", MSS, 0)
+    rtt = 40 * MSEC
+    for n in range(14):
+        left = flight = cc.cwnd
+        while left > 0:
+            cc.on_ack(2 * MSS, rtt, n * 40 * MSEC, flight)
+            left -= 2 * MSS
+        if n >= 3:
+            rtt += 8 * MSEC
+    assert not cc.in_slow_start()
+    assert cc.cwnd < 10 * MSS * 2**10
+
+
+@pytest.mark.rfc("9406", "4.2")
+def test_hystart_stays_in_slow_start_while_the_round_trip_holds():
+    cc = make_congestion_control("cubic", MSS, 0)
+    for n in range(6):
+        a_round(cc, n * 40 * MSEC, 40 * MSEC)
+    assert cc.in_slow_start()

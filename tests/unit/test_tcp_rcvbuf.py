@@ -1,0 +1,40 @@
+"""Receive-buffer autotuning: grows with what the program takes, never past its limit."""
+
+from stack.tcp.rcvbuf import ReceiveBuffer
+from stack.units import MSEC
+
+MSS, RTT = 1000, 20 * MSEC
+
+
+def run(buffer: ReceiveBuffer, per_round: list[int]) -> None:
+    """The program keeps up; each round trip brings that many bytes."""
+    nxt, now = 0, 0
+    buffer.start(0, buffer.size, RTT, MSS, 0)
+    for size in per_round:
+        now += RTT
+        nxt += size
+        buffer.on_text(nxt, nxt, buffer.size, MSS, now)
+
+
+def test_a_fast_reader_gets_a_growing_buffer():
+    buffer = ReceiveBuffer(64_000, 6_000_000, True)
+    run(buffer, [60_000, 130_000, 260_000, 520_000, 1_000_000])
+    assert buffer.size >= 2_000_000
+
+
+def test_the_limit_holds():
+    buffer = ReceiveBuffer(64_000, 200_000, True)
+    run(buffer, [60_000, 130_000, 260_000, 520_000, 1_000_000])
+    assert buffer.size == 200_000
+
+
+def test_a_size_that_the_program_set_stays():
+    buffer = ReceiveBuffer(64_000, 6_000_000, False)
+    run(buffer, [60_000, 130_000, 260_000])
+    assert buffer.size == 64_000
+
+
+def test_a_slow_stream_does_not_grow_it():
+    buffer = ReceiveBuffer(64_000, 6_000_000, True)
+    run(buffer, [2_000] * 50)
+    assert buffer.size == 64_000
