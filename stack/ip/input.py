@@ -167,9 +167,13 @@ def _input6(stack: "Stack", pkt: bytes, now: Nanos, link: Link) -> None:
     tos = class_flow >> 20 & 0xFF
     inb = Inbound(pkt, l3, l3 + 40, l3 + 40 + length, src, dst, nxt, hops, tos, link, csum_ok, kind)
     try:
-        whole: Inbound | None = inb
         if _walk(inb):
             whole = _fragment6(stack, inb, now)
+            if whole is None:
+                return
+            inb = whole
+            if _walk(inb, inb.l4, inb.nxt_at):
+                raise Malformed("fragments of fragments")
     except ipv6.Refused as refused:
         mib.Ip6InHdrErrors += 1
         stack.icmp.param_problem6(inb, refused, now)
@@ -177,8 +181,7 @@ def _input6(stack: "Stack", pkt: bytes, now: Nanos, link: Link) -> None:
     except Malformed:
         mib.Ip6InHdrErrors += 1
         return
-    if whole is not None:
-        _deliver6(stack, whole, now)
+    _deliver6(stack, inb, now)
 
 
 def _walk(inb: Inbound, after: int = 0, nxt_at: int = 0) -> bool:
@@ -189,28 +192,26 @@ def _walk(inb: Inbound, after: int = 0, nxt_at: int = 0) -> bool:
 
 
 def _fragment6(stack: "Stack", inb: Inbound, now: Nanos) -> Inbound | None:
-    """The datagram that the fragment at `inb.l4` completes, if it does; an atomic one at once (RFC 6946)."""
+    """The datagram that the fragment at `inb.l4` completes, if it does; an atomic one at once (RFC 6946).
+
+    Its `l4` and `nxt_at` say where the walk along the headers goes on.
+    """
     at = inb.l4
     if at + ipv6.FRAG_HDR_LEN > inb.end:
         raise Malformed("fragment header cut short")
     _nxt, _reserved, offset_more, ident = ipv6.FRAG_HDR.unpack_from(inb.pkt, at)
     offset, more = offset_more & 0xFFF8, bool(offset_more & 1)
     size = inb.end - at - ipv6.FRAG_HDR_LEN
-    whole: Inbound | None = inb
     if not offset and not more:
         stack.mib.Ip6ReasmReqds += 1
         stack.mib.Ip6ReasmOKs += 1
-        nested = _walk(inb, after=at + ipv6.FRAG_HDR_LEN, nxt_at=at)
-    else:
-        if more and size % 8:
-            raise ipv6.Refused("fragment length", 0, ipv6.PAYLOAD_LENGTH)
-        if offset + size + at - inb.l3 - ipv6.IPV6_LEN > 0xFFFF:
-            raise ipv6.Refused("fragment too far out", 0, at + 2 - inb.l3)
-        whole = stack.reasm6.add(inb, ident.to_bytes(4, "big"), offset, more, now)
-        nested = whole is not None and _walk(whole)
-    if nested:
-        raise Malformed("fragments of fragments")
-    return whole
+        inb.l4, inb.nxt_at = at + ipv6.FRAG_HDR_LEN, at
+        return inb
+    if more and size % 8:
+        raise ipv6.Refused("fragment length", 0, ipv6.PAYLOAD_LENGTH)
+    if offset + size + at - inb.l3 - ipv6.IPV6_LEN > 0xFFFF:
+        raise ipv6.Refused("fragment too far out", 0, at + 2 - inb.l3)
+    return stack.reasm6.add(inb, ident.to_bytes(4, "big"), offset, more, now)
 
 
 def _accept6(stack: "Stack", src: bytes, dst: bytes, link: Link) -> int | None:

@@ -6,6 +6,7 @@ quoted packet was recognised as ours.
 """
 
 from stack.errors import InvariantBroken
+from stack.mib import Mib
 from stack.units import SEC, Nanos
 from stack.wire.ipv6 import IPV6_MIN_MTU
 
@@ -23,9 +24,9 @@ def plateau(length: int) -> int:
 class PmtuCache:
     """Destination → (MTU, expiry), in order of expiry."""
 
-    def __init__(self) -> None:
+    def __init__(self, mib: Mib) -> None:
         self._paths: dict[bytes, tuple[int, Nanos]] = {}
-        self.evicted = 0
+        self._mib = mib
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -46,7 +47,7 @@ class PmtuCache:
         self._paths.pop(dst, None)
         if len(self._paths) >= LIMIT:
             del self._paths[next(iter(self._paths))]
-            self.evicted += 1
+            self._mib.NusePmtuEvicted += 1
         self._paths[dst] = (mtu, now + EXPIRES)
         return mtu
 
