@@ -73,7 +73,7 @@ class Config:
                 check_impair(spec.impair, spec.name)
         trial = [LinkSpec(spec.name) for spec in self.links] or [default_link(0)]
         for text in self.impair:
-            set_impair(trial, text)
+            impair_targets(trial, text)
 
 
 def check_name(name: str) -> str:
@@ -90,7 +90,7 @@ def check_impair(text: str, link: str) -> None:
     try:
         parse_impair(text)
     except ValueError as exc:
-        raise ConfigError(f"impair of link {link}: {exc}") from None
+        raise ConfigError(f"link {link}: {exc}") from None
 
 
 def set_sysctl(config: Config, name: str, value: str) -> None:
@@ -120,14 +120,14 @@ def set_cc(config: Config, name: str) -> None:
     set_sysctl(config, CC, name)
 
 
-def set_impair(links: list[LinkSpec], text: str) -> None:
-    """`--impair [LINK] WORDS`: for one link, or for all. Raises ConfigError."""
+def impair_targets(links: list[LinkSpec], text: str) -> tuple[list[LinkSpec], str]:
+    """What `--impair [LINK] WORDS` means: the link named, or all, and the words. Raises ConfigError."""
     first, _, rest = text.strip().partition(" ")
     chosen = [spec for spec in links if spec.name == first]
     words = rest if chosen else text
     for spec in chosen or links:
         check_impair(words, spec.name)
-        spec.impair = words
+    return chosen or links, words
 
 
 def load_toml(path: str | os.PathLike[str]) -> Config:

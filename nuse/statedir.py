@@ -106,7 +106,12 @@ class StateDir:
         self.control_sock = self.path / "control.sock"
         self.log = self.path / "stack.log"
         self._pid_file = self.path / "pid"
-        self._lock_fd = -1
+        self.lock_fd = -1
+
+    @property
+    def claimed(self) -> bool:
+        """Whether `claim` succeeded, in this process or in the one that forked it."""
+        return self.lock_fd >= 0
 
     def make(self) -> None:
         """Create it, for the owner only."""
@@ -124,7 +129,7 @@ class StateDir:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.fstat(fd).st_ino == os.stat(self._pid_file).st_ino:
-                    self._lock_fd = fd
+                    self.lock_fd = fd
                     self.write_pid()
                     return True
             except BlockingIOError:
@@ -137,8 +142,13 @@ class StateDir:
 
     def write_pid(self) -> None:
         """Say which process holds the claim; again after a fork."""
-        os.ftruncate(self._lock_fd, 0)
-        os.pwrite(self._lock_fd, f"{os.getpid()}\n".encode(), 0)
+        os.ftruncate(self.lock_fd, 0)
+        os.pwrite(self.lock_fd, f"{os.getpid()}\n".encode(), 0)
+
+    def hand_over(self) -> None:
+        """Leave the claim to the process that we forked."""
+        os.close(self.lock_fd)
+        self.lock_fd = -1
 
     def holder(self) -> int | None:
         """The pid of the live stack of this name, None if there is none."""
@@ -158,15 +168,17 @@ class StateDir:
 
     def release(self) -> None:
         """Give the claim up and remove the directory, but for what setup-tun.sh wants kept."""
-        keep = bool(self.journal("setup").steps)
-        if keep:
-            for path in (self._pid_file, self.debug_sock, self.control_sock, self.log):
-                path.unlink(missing_ok=True)
+        if self.journal("setup").steps:
+            for entry in self.path.iterdir():
+                if entry.name != "setup.journal":
+                    entry.unlink(missing_ok=True)
         else:
             shutil.rmtree(self.path, ignore_errors=True)
-        if self._lock_fd >= 0:
-            os.close(self._lock_fd)
-            self._lock_fd = -1
+        with contextlib.suppress(OSError):
+            self.path.parent.rmdir()  # only if nobody else is there
+        if self.lock_fd >= 0:
+            os.close(self.lock_fd)
+            self.lock_fd = -1
 
 
 def stack_names() -> list[str]:

@@ -1,0 +1,160 @@
+"""ss, nstat, link, route, sysctl, debug: what a running stack says through its debug socket."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from typing import Any
+
+from nuse.config import DEFAULT_NAME, check_name
+from nuse.debugclient import DebugClient
+from nuse.refusal import Refused
+from nuse.show import (
+    choose_counters,
+    counter_lines,
+    link_json,
+    link_lines,
+    route_json,
+    route_lines,
+    sysctl_text,
+)
+from nuse.show_ss import SsOptions, parse_filter, select, ss_lines
+from nuse.statedir import StateDir, stack_names
+
+
+def _state(args: argparse.Namespace) -> StateDir:
+    """The stack that is meant; without --name the only one there is will do."""
+    state = StateDir(check_name(args.name or DEFAULT_NAME))
+    if state.holder() is not None:
+        return state
+    others = stack_names()
+    if args.name is None and len(others) == 1:
+        return StateDir(others[0])
+    hint = f"up are: {', '.join(others)}" if others else "`nuse up` starts one"
+    raise Refused(f"no stack named {state.name!r} is up; {hint}")
+
+
+def _client(args: argparse.Namespace) -> DebugClient:
+    return DebugClient(_state(args).debug_sock)
+
+
+def _print(lines: Iterable[str]) -> None:
+    sys.stdout.write("".join(line + "\n" for line in lines))
+
+
+def _print_json(value: Any) -> None:
+    _print([json.dumps(value)])
+
+
+def ss(args: argparse.Namespace) -> int:
+    """`nuse ss`."""
+    options = SsOptions(**{f.name: getattr(args, f.name) for f in fields(SsOptions)})
+    matches = parse_filter(args.filter)
+    with _client(args) as client:
+        rows = [*client.ask("listeners"), *client.ask("sockets"), *client.ask("conns")]
+    chosen = select(rows, options, matches)
+    if args.json:
+        _print_json(chosen)
+    else:
+        _print(ss_lines(chosen, options))
+    return 0
+
+
+def nstat(args: argparse.Namespace) -> int:
+    """`nuse nstat`: what grew since the last time, or with -a since the start."""
+    state = _state(args)
+    with DebugClient(state.debug_sock) as client:
+        counters: dict[str, int] = client.ask("counters")
+    history = state.path / "nstat.history"
+    since: dict[str, int] = {}
+    if not args.ignore:
+        if history.exists():
+            since = json.loads(history.read_text())
+        history.write_text(json.dumps(counters))
+    chosen = choose_counters(counters, since=since, zeros=args.zeros, patterns=args.patterns)
+    if args.json:
+        _print_json({"kernel": chosen})
+    else:
+        _print(counter_lines(chosen))
+    return 0
+
+
+def link(args: argparse.Namespace) -> int:
+    """`nuse link [show [LINK]]` and `nuse link set LINK …`."""
+    words = args.words or ["show"]
+    if words[0] == "set":
+        if len(words) < 3 or words[2] not in ("up", "down", "impair"):
+            raise Refused("usage: nuse link set LINK up|down|impair WORDS|impair clear")
+        with _client(args) as client:
+            client.ask("link", *words[1:])
+        return 0
+    if words[0] != "show" or len(words) > 2:
+        raise Refused("usage: nuse link [show [LINK]] | nuse link set LINK up|down|impair WORDS|impair clear")
+    with _client(args) as client:
+        links = client.ask("links") if len(words) == 1 else [client.ask("link", words[1])]
+    if args.json:
+        _print_json([link_json(row) for row in links])
+    else:
+        _print(link_lines(links, stats=args.stats))
+    return 0
+
+
+def route(args: argparse.Namespace) -> int:
+    """`nuse route`."""
+    with _client(args) as client:
+        routes = client.ask("routes")
+    if args.json:
+        _print_json([route_json(row) for row in routes])
+    else:
+        _print(route_lines(routes))
+    return 0
+
+
+def sysctl(args: argparse.Namespace) -> int:
+    """`nuse sysctl`: -a, names, and name=value."""
+    if not args.words and not args.all:
+        raise Refused("usage: nuse sysctl -a | NAME… | NAME=VALUE…")
+    found: dict[str, Any] = {}
+    with _client(args) as client:
+        if args.all:
+            found = client.ask("sysctl")
+        for word in args.words:
+            name, equals, value = (part.strip() for part in word.partition("="))
+            if equals and not value:
+                raise Refused(f"sysctl {word}: a value is missing")
+            if args.write and not equals:
+                raise Refused(f"sysctl -w {word}: wants NAME=VALUE")
+            found |= client.ask("sysctl", name, *value.split())
+    if args.json:
+        _print_json(found)
+    else:
+        _print(sysctl_text(v) if args.values else f"{name} = {sysctl_text(v)}" for name, v in found.items())
+    return 0
+
+
+def debug(args: argparse.Namespace) -> int:
+    """`nuse debug WORDS…`: the answer as JSON, for reading; a stream goes on until interrupted."""
+    words = args.words[1:] if args.words[:1] == ["--"] else args.words
+    with _client(args) as client:
+        if not words:
+            rows = client.ask("help")
+            width = max(len(row["usage"]) for row in rows)
+            _print(f"{row['usage']:<{width}}  {row['does']}" for row in rows)
+        elif words[0] == "subscribe":
+            for event in client.lines(*words):
+                _print_json(event)
+                sys.stdout.flush()
+        else:
+            _print([json.dumps(client.ask(*words), indent=2 if sys.stdout.isatty() else None)])
+    return 0
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "ss": ss,
+    "nstat": nstat,
+    "link": link,
+    "route": route,
+    "sysctl": sysctl,
+    "debug": debug,
+}
