@@ -10,7 +10,7 @@ leaves through `lo` and comes back inside `poll_transmit`; the driver never sees
 
 import errno
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from struct import Struct
 from typing import Any
 
@@ -60,6 +60,7 @@ class Stack:
         self.routes = RouteTable(self.pmtu)
         self.routes.rebuild(self.links.values())
         self._local = self.routes.local
+        self.tracer: Callable[[str, Any], None] | None = None  # told of what befalls connections, by name
         self._ready: deque[Any] = deque()
         self._last_index = 1
         self._last_id = 0

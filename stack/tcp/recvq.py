@@ -168,14 +168,19 @@ class RecvQueue:
             self.sacks = [(left, min(right, top)) for left, right in self.sacks if left < top]
         return dropped
 
-    def clear(self) -> None:
-        """Forget everything held."""
-        self.ready.clear()
-        self.readable = self.ooo_bytes = 0
+    def clear_holes(self) -> None:
+        """Forget what waits out of order: the peer's FIN says that nothing lies beyond."""
         self._starts.clear()
         self._ends.clear()
         self._views.clear()
+        self.ooo_bytes = 0
         self.sacks = []
+
+    def clear(self) -> None:
+        """Forget everything held."""
+        self.ready.clear()
+        self.readable = 0
+        self.clear_holes()
 
     def check(self) -> None:
         """Raise InvariantBroken if counts and contents disagree."""

@@ -14,6 +14,7 @@ the cost of an ACK is what it changes, not what is in flight.
 from bisect import bisect_right
 from collections import OrderedDict
 from heapq import heappop, heappush
+from itertools import pairwise
 from operator import attrgetter
 
 from stack.errors import InvariantBroken
@@ -31,9 +32,10 @@ class Sent:
         "delivered_at",
         "end",
         "first_sent_at",
+        "gone",
         "lost",
-        "retrans",
         "resent",
+        "retrans",
         "sacked",
         "sent_at",
         "start",
@@ -48,21 +50,21 @@ class Sent:
         self.delivered_at = delivered_at
         self.app_limited = False
         self.retrans = 0  # times sent again
+        self.gone = False  # cumulatively acknowledged
         self.sacked = False
         self.lost = False
         self.resent = False  # lost, sent again, and that one is thought to be in flight
 
-    def split(self, at: int) -> "Sent":
-        """Cut at `at`; this record keeps the left part, the right part is returned."""
-        right = Sent(at, self.end, self.sent_at, self.delivered, self.delivered_at)
-        right.first_sent_at = self.first_sent_at
-        right.app_limited = self.app_limited
-        right.retrans = self.retrans
-        right.sacked = self.sacked
-        right.lost = self.lost
-        right.resent = self.resent
-        self.end = at
-        return right
+    def copy(self, start: int, end: int) -> "Sent":
+        """A record of [start, end) with the same history."""
+        twin = Sent(start, end, self.sent_at, self.delivered, self.delivered_at)
+        twin.first_sent_at = self.first_sent_at
+        twin.app_limited = self.app_limited
+        twin.retrans = self.retrans
+        twin.sacked = self.sacked
+        twin.lost = self.lost
+        twin.resent = self.resent
+        return twin
 
 
 class Scoreboard:
@@ -101,21 +103,18 @@ class Scoreboard:
         return self._recs[self._head :]
 
     def ack_to(self, ack: int) -> list[Sent]:
-        """Drop what `ack` covers, splitting a record that it cuts. Returns the records dropped."""
+        """Drop what `ack` covers. Returns the records dropped; of one that it cuts, the acknowledged part."""
         recs, head = self._recs, self._head
         count = len(recs)
         at = head
-        while at < count:
+        while at < count and recs[at].end <= ack:
             rec = recs[at]
-            if rec.end > ack:
-                if rec.start >= ack:
-                    break
-                self._split(at, ack)
-                count += 1
-                recs = self._recs
             self._uncount(rec)
+            rec.gone = True
             at += 1
         gone = recs[head:at]
+        if at < count and recs[at].start < ack:
+            gone.append(self._cut_front(recs[at], ack))
         self._head = at
         if at > 64 and at * 2 > count:
             del recs[:at]
@@ -124,6 +123,19 @@ class Scoreboard:
             self._resend.clear()
             self._blocks = []
         return gone
+
+    def _cut_front(self, rec: Sent, at: int) -> Sent:
+        """Shorten `rec` to start at `at`; the front comes back as a record that is counted nowhere."""
+        front = rec.copy(rec.start, at)
+        size = at - rec.start
+        if rec.sacked:
+            self.sacked_out -= size
+        elif rec.lost:
+            self.lost_out -= size
+            if rec.resent:
+                self.retrans_out -= size
+        rec.start = at
+        return front
 
     def _uncount(self, rec: Sent) -> None:
         size = rec.end - rec.start
@@ -136,22 +148,30 @@ class Scoreboard:
                 self.by_time.pop(rec, None)
         else:
             self.by_time.pop(rec, None)
-        rec.sacked = True  # so that stale heap entries are recognised
 
-    def _split(self, index: int, at: int) -> None:
+    def _split(self, index: int, at: int) -> Sent:
+        """Cut the record at `index` in two that are both still in flight (or lost); returns the right one."""
         rec = self._recs[index]
-        right = rec.split(at)
+        right = rec.copy(at, rec.end)
+        rec.end = at
         self._recs.insert(index + 1, right)
         if rec in self.by_time:
-            # The right part takes the time of the left; only the order among equals is lost.
             self.by_time[right] = None
-            if next(reversed(self.by_time)) is right and len(self.by_time) > 2:
-                self._restore_time_order(right)
-        elif rec.lost and not rec.sacked:
+            self._restore_time_order(right)
+        elif rec.lost:
             heappush(self._resend, (right.start, id(right), right))
+        return right
+
+    def split_tail(self, at: int) -> Sent:
+        """Cut the newest record at `at` > its start; returns the tail (for a tail loss probe)."""
+        return self._split(len(self._recs) - 1, at)
+
+    def split_head(self, size: int) -> None:
+        """Cut the oldest record after its first `size` bytes."""
+        self._split(self._head, self._recs[self._head].start + size)
 
     def _restore_time_order(self, right: Sent) -> None:
-        """Move everything sent after `right` behind it: the ordered dict has no insert. Rare, O(records sent later)."""
+        """Move what was sent after `right` behind it: an ordered dict has no insert. Once a hole, O(sent later)."""
         later = []
         for rec in reversed(self.by_time):
             if rec is right:
@@ -165,14 +185,15 @@ class Scoreboard:
     def sack(self, blocks: list[tuple[int, int]], una: int) -> list[Sent]:
         """Mark what `blocks` (unwrapped, each above `una`) cover. Returns the records that are newly SACKed."""
         fresh: list[Sent] = []
-        for left, right in blocks:
+        for block in blocks:
+            left, right = max(block[0], una), block[1]
             for seen_left, seen_right in self._blocks:
                 if seen_left <= left < seen_right:
                     left = min(seen_right, right)
                 if seen_left < right <= seen_right:
                     right = max(seen_left, left)
             if left < right:
-                self._sack_range(max(left, una), right, fresh)
+                self._sack_range(left, right, fresh)
         self._blocks = blocks
         return fresh
 
@@ -186,16 +207,38 @@ class Scoreboard:
             if rec.sacked or rec.end <= left:
                 at += 1
                 continue
-            if rec.start < left:
-                self._split(at, left)
+            if right < rec.end:
+                if left > rec.start:
+                    self._split(at, right)
+                else:  # only the front is SACKed: the rest keeps its place in time
+                    front = self._cut_front(rec, right)
+                    recs.insert(at, front)
+                    self._count_sacked(front, fresh)
+                    break
+            if left > rec.start:
+                tail = rec.copy(left, rec.end)
+                self._shorten(rec, left)
                 at += 1
-                continue
-            if rec.end > right:
-                self._split(at, right)
-            self._uncount(rec)
-            self.sacked_out += rec.end - rec.start
-            fresh.append(rec)
+                recs.insert(at, tail)
+                self._count_sacked(tail, fresh)
+            else:
+                self._uncount(rec)
+                self._count_sacked(rec, fresh)
             at += 1
+
+    def _count_sacked(self, rec: Sent, fresh: list[Sent]) -> None:
+        rec.sacked = True
+        self.sacked_out += rec.end - rec.start
+        fresh.append(rec)
+
+    def _shorten(self, rec: Sent, end: int) -> None:
+        """Give up the tail of a record from `end` on."""
+        size = rec.end - end
+        if rec.lost:
+            self.lost_out -= size
+            if rec.resent:
+                self.retrans_out -= size
+        rec.end = end
 
     def mark_lost(self, rec: Sent) -> None:
         """Deem a record lost: it leaves the pipe and queues for retransmission. Not for SACKed ones."""
@@ -245,7 +288,7 @@ class Scoreboard:
         heap = self._resend
         while heap:
             rec = heap[0][2]
-            if rec.lost and not rec.resent and not rec.sacked:
+            if rec.lost and not (rec.resent or rec.sacked or rec.gone):
                 return rec
             heappop(heap)
         return None
@@ -253,13 +296,7 @@ class Scoreboard:
     def on_resent(self, rec: Sent, end: int, now: Nanos) -> None:
         """[rec.start, end) was sent again at `now`; the rest of the record stays queued."""
         if end < rec.end:
-            right = rec.split(end)
-            index = bisect_right(self._recs, rec.start, self._head, key=_start)
-            self._recs.insert(index, right)
-            if right.lost and not right.resent:
-                heappush(self._resend, (right.start, id(right), right))
-            else:
-                self.by_time[right] = None
+            self._split(bisect_right(self._recs, rec.start, self._head, key=_start) - 1, end)
         if rec.lost and not rec.resent:
             rec.resent = True
             self.retrans_out += rec.end - rec.start
@@ -287,7 +324,7 @@ class Scoreboard:
             raise InvariantBroken("lost_out")
         if sum(r.end - r.start for r in live if r.lost and r.resent) != self.retrans_out:
             raise InvariantBroken("retrans_out")
-        for left, right in zip(recs, recs[1:], strict=False):
+        for left, right in pairwise(recs):
             if left.end != right.start:
                 raise InvariantBroken("records do not tile")
         if {id(r) for r in self.by_time} != {id(r) for r in live if not r.lost or r.resent}:

@@ -7,8 +7,8 @@ from stack.units import Nanos
 
 NEVER: Nanos = 1 << 62
 
-RTO, REORDER, TLP, DELACK, PERSIST, KEEPALIVE, TIMEWAIT, USER = range(8)
-NAMES = ("rto", "reorder", "tlp", "delack", "persist", "keepalive", "timewait", "user")
+RTO, REORDER, TLP, DELACK, PERSIST, KEEPALIVE, TIMEWAIT = range(7)
+NAMES = ("rto", "reorder", "tlp", "delack", "persist", "keepalive", "timewait")
 _COUNT = len(NAMES)
 
 

@@ -93,4 +93,4 @@ def parse_sack(body: bytes) -> list[tuple[int, int]]:
     """(left, right) wire edges of a SACK option's body; a body of the wrong length has none."""
     if len(body) % 8:
         return []
-    return [_PAIR.unpack_from(body, at) for at in range(0, len(body), 8)]  # type: ignore[misc]
+    return [_PAIR.unpack_from(body, at) for at in range(0, len(body), 8)]

@@ -1,0 +1,159 @@
+"""The ACK half of segment arrival: RFC 9293 §3.10.7.4, fifth check, with SACK, RTT sampling and the send window."""
+
+from typing import TYPE_CHECKING
+
+from stack.seq import HALF32, MASK32
+from stack.tcp import timers as T
+from stack.tcp.recovery import OPEN, on_ack, on_dsack, rack_update, tlp_schedule
+from stack.tcp.scoreboard import Sent
+from stack.units import MSEC, SEC, Nanos
+from stack.wire.tcp import FIN, SYN, Segment
+
+if TYPE_CHECKING:
+    from stack.tcp.conn import TcpConn
+
+
+def ack_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
+    """Take an acceptable acknowledgement: window, scoreboard, RTT, congestion control, timers.
+
+    The caller has checked snd_una − max_window ≤ seg.ack ≤ snd_nxt (RFC 5961 §5.2) and unwrapped the fields.
+    """
+    tcb, board = conn.tcb, conn.board
+    counts = conn.counts
+    counts.last_ack_recv = now
+    ack = seg.ack
+    una = tcb.snd_una
+    wnd = seg.wnd << tcb.snd_wscale if not seg.flags & SYN else seg.wnd
+    window_moved = _update_window(conn, seg, wnd)
+    acked = ack - una
+    if acked < 0:
+        if seg.sack:  # an old ACK may still carry a D-SACK
+            _take_sacks(conn, seg, una)
+        return
+    flight = conn.in_flight()
+    was_sacked = board.sacked_out
+    gone: list[Sent] = []
+    if acked:
+        tcb.snd_una = ack
+        if ack > conn.sendq.start:
+            conn.sendq.ack_to(min(ack, conn.sendq.end))
+        gone = board.ack_to(ack)
+        counts.bytes_acked += acked
+        conn.persist_backoff = conn.keepalive_sent = 0
+        conn.room_made()
+    delivered = acked - (was_sacked - board.sacked_out)
+    fresh = _take_sacks(conn, seg, ack) if seg.sack and tcb.sack_ok else _NONE
+    for sent in fresh:
+        delivered += sent.end - sent.start
+    rtt = 0
+    if gone or fresh:
+        rtt = _sample(conn, gone, fresh, delivered, seg.ts_ecr, acked, now)
+    dup = (
+        not acked
+        and not seg.length
+        and not window_moved
+        and tcb.snd_nxt > ack
+        and not seg.flags & (SYN | FIN)
+        and (not tcb.sack_ok or bool(seg.sack))
+    )
+    counts.delivered += delivered
+    conn.demux.mib.TcpExtTCPDelivered += 1 if delivered else 0
+    on_ack(conn, acked, delivered, fresh, flight, dup, seg.ts_ecr, rtt, now)
+    if acked:
+        conn.recovery.backoff = 0
+    _rearm(conn, acked, delivered, now)
+
+
+_NONE: list[Sent] = []
+
+
+def _update_window(conn: "TcpConn", seg: Segment, wnd: int) -> bool:
+    """SND.WND from a segment that is not older than the one it came from last, RFC 9293 §3.10.7.4."""
+    tcb = conn.tcb
+    if tcb.snd_wl1 < seg.seq or (tcb.snd_wl1 == seg.seq and tcb.snd_wl2 <= seg.ack) or seg.ack > tcb.snd_una:
+        moved = wnd != tcb.snd_wnd
+        if moved:
+            tcb.snd_wnd = wnd
+            tcb.max_window = max(tcb.max_window, wnd)
+            if wnd:
+                conn.persist_backoff = 0
+        tcb.snd_wl1 = seg.seq
+        tcb.snd_wl2 = seg.ack
+        return moved
+    return False
+
+
+def _take_sacks(conn: "TcpConn", seg: Segment, una: int) -> list[Sent]:
+    """Unwrap and validate SACK blocks (RFC 2018, 2883 §4), hand the good ones to the scoreboard."""
+    nxt = conn.tcb.snd_nxt
+    blocks: list[tuple[int, int]] = []
+    wire = seg.sack or ()
+    for index, (left32, right32) in enumerate(wire):
+        left = una + (((left32 - una) & MASK32) ^ HALF32) - HALF32
+        right = una + (((right32 - una) & MASK32) ^ HALF32) - HALF32
+        if right <= left or right > nxt:
+            continue
+        if left < una or (index == 0 and len(wire) > 1 and _inside(left, right, wire[1], una)):
+            if index == 0 and right - left <= max(conn.tcb.max_window, 1 << 16):
+                on_dsack(conn, left, right)
+            continue
+        blocks.append((left, right))
+    if not blocks:
+        return _NONE
+    return conn.board.sack(blocks, una)
+
+
+def _inside(left: int, right: int, outer: tuple[int, int], una: int) -> bool:
+    outer_left = una + (((outer[0] - una) & MASK32) ^ HALF32) - HALF32
+    outer_right = una + (((outer[1] - una) & MASK32) ^ HALF32) - HALF32
+    return outer_left <= left and right <= outer_right
+
+
+def _sample(
+    conn: "TcpConn", gone: list[Sent], fresh: list[Sent], delivered: int, ts_ecr: int, acked: int, now: Nanos
+) -> Nanos:
+    """RTT by Karn's rule (RFC 6298 §3), RACK's newest delivery, the delivery rate. Returns the newest RTT or 0."""
+    first = last = None
+    for sent in gone:
+        if not sent.sacked:
+            rack_update(conn, sent, ts_ecr, now)
+            if not sent.retrans:
+                if first is None:
+                    first = sent
+                last = sent
+    for sent in fresh:
+        rack_update(conn, sent, ts_ecr, now)
+        if not sent.retrans:
+            if first is None:
+                first = sent
+            last = sent
+    newest = last or (fresh[-1] if fresh else gone[-1])
+    counts = conn.counts
+    span = now - newest.delivered_at
+    if span > 0 and delivered:
+        counts.delivery_rate = (counts.delivered + delivered - newest.delivered) * SEC // span
+        counts.delivered_at = now
+    if first is not None and last is not None:
+        conn.rtt.on_sample(now - first.sent_at, now)
+        return now - last.sent_at
+    if acked and conn.tcb.ts_ok and ts_ecr:
+        elapsed = (conn.ts_now(now) - ts_ecr) & MASK32
+        if elapsed < 1 << 24:
+            conn.rtt.on_sample(max(elapsed, 1) * MSEC, now)
+    return 0
+
+
+def _rearm(conn: "TcpConn", acked: int, delivered: int, now: Nanos) -> None:
+    """RFC 6298 §5.2–5.3: off when nothing is outstanding, from now when something new was acknowledged."""
+    at = conn.timers.at
+    tcb = conn.tcb
+    if tcb.snd_una == tcb.snd_nxt:
+        at[T.RTO] = at[T.TLP] = at[T.REORDER] = T.NEVER
+        return
+    if acked:
+        at[T.RTO] = now + conn.rtt.backed_off(conn.recovery.backoff)
+    if acked or delivered:
+        if conn.recovery.ca == OPEN:
+            tlp_schedule(conn, now)
+        else:
+            at[T.TLP] = T.NEVER

@@ -1,0 +1,483 @@
+"""The connection: a TCB, organs, and the verbs of the program that owns it.
+
+A verb enqueues and marks; it never builds a packet. Whatever changes a connection marks it dirty with its demux, and
+`Stack.poll_transmit` then asks tcp/output.py what is to be sent. Input is in tcp/input.py and tcp/ack.py, loss recovery
+in tcp/recovery.py, what a deadline does in tcp/timeouts.py; they are functions over this object.
+"""
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from stack.errors import StackError
+from stack.events import CLOSED as EV_CLOSED
+from stack.events import FAILED, WRITABLE
+from stack.ip.link import Link
+from stack.seq import MASK32
+from stack.tcp.cc import make_congestion_control
+from stack.tcp.cc.base import CongestionControl
+from stack.tcp.info import TcpInfo
+from stack.tcp.options import TcpOptions, check_option
+from stack.tcp.rcvbuf import ReceiveBuffer
+from stack.tcp.recovery import Recovery
+from stack.tcp.recvq import RecvQueue
+from stack.tcp.rtt import Rtt
+from stack.tcp.scoreboard import Scoreboard
+from stack.tcp.sendq import SendQueue
+from stack.tcp.snapshot import make_info
+from stack.tcp.state import (
+    CLOSE_WAIT,
+    CLOSED,
+    ESTABLISHED,
+    FIN_WAIT_1,
+    FIN_WAIT_2,
+    LAST_ACK,
+    SYN_RECEIVED,
+    SYN_SENT,
+    TIME_WAIT,
+    State,
+)
+from stack.tcp.tcb import Tcb
+from stack.tcp.timers import KEEPALIVE, TIMEWAIT, Timers
+from stack.units import MSEC, SEC, Nanos
+
+if TYPE_CHECKING:
+    from stack.tcp.demux import TcpDemux
+    from stack.tcp.listen import TcpListener
+    from stack.tcp.ports import Binding
+
+SockAddr = tuple[bytes, int]
+MIN_SNDBUF = 131072
+NO_FIN = -1
+
+
+class Counts:
+    """What a connection has done, for tcp_info."""
+
+    __slots__ = (
+        "bytes_acked",
+        "bytes_received",
+        "bytes_retrans",
+        "bytes_sent",
+        "data_segs_in",
+        "data_segs_out",
+        "delivered",
+        "delivered_at",
+        "delivery_rate",
+        "dsack_dups",
+        "last_ack_recv",
+        "last_data_recv",
+        "last_data_sent",
+        "rcv_ooopack",
+        "segs_in",
+        "segs_out",
+        "total_retrans",
+    )
+
+    def __init__(self, now: Nanos) -> None:
+        self.bytes_acked = self.bytes_received = self.bytes_retrans = self.bytes_sent = 0
+        self.data_segs_in = self.data_segs_out = self.segs_in = self.segs_out = 0
+        self.delivered = 0  # bytes, sacked or acked
+        self.delivered_at = now
+        self.delivery_rate = 0  # bytes a second, of the last sample
+        self.dsack_dups = self.rcv_ooopack = self.total_retrans = 0
+        self.last_ack_recv = self.last_data_recv = self.last_data_sent = now
+
+
+class TcpConn:
+    """One connection. Attributes without an underscore may be read by anybody and written by stack.tcp only."""
+
+    __slots__ = (
+        "ack_due",
+        "binding",
+        "board",
+        "cc",
+        "counts",
+        "cwnd_limited",
+        "delack_at",
+        "demux",
+        "dirty",
+        "dsack",
+        "dup_acks_due",
+        "error",
+        "established",
+        "events",
+        "fin_queued",
+        "fin_rcvd",
+        "fin_seq",
+        "flow_label",
+        "force_push",
+        "hdr",
+        "id",
+        "invalid_ack_at",
+        "ip_id",
+        "keepalive_sent",
+        "key",
+        "link",
+        "listener",
+        "local",
+        "mtu",
+        "options",
+        "orphan",
+        "owner",
+        "peer_fin_seq",
+        "persist_backoff",
+        "persist_since",
+        "pingpong",
+        "probe_due",
+        "pseudo_sum",
+        "quick_acks",
+        "rcv_mss",
+        "rcvbuf",
+        "read_closed",
+        "recovery",
+        "recvq",
+        "remote",
+        "rst_due",
+        "rtt",
+        "sendq",
+        "snd_sml",
+        "snd_stalled",
+        "soft_error",
+        "state",
+        "syn_due",
+        "syn_retries",
+        "syn_sent_at",
+        "tcb",
+        "timers",
+        "tlp_due",
+        "v6",
+    )
+
+    def __init__(
+        self,
+        demux: "TcpDemux",
+        ident: int,
+        local: SockAddr,
+        remote: SockAddr,
+        link: Link,
+        mtu: int,
+        options: TcpOptions,
+        now: Nanos,
+    ) -> None:
+        knobs = demux.sysctl
+        self.demux = demux
+        self.id = ident
+        self.owner: Any = None
+        self.events = 0
+        self.error = 0
+        self.local = local
+        self.remote = remote
+        self.v6 = len(remote[0]) == 16
+        self.key = flow_key(remote, local)
+        self.link = link
+        self.mtu = mtu
+        self.options = options
+        self.listener: TcpListener | None = None
+        self.binding: Binding | None = None
+        self.state: State = CLOSED
+        self.established = False
+        self.tcb = Tcb()
+        self.tcb.advmss = self.adv_mss()
+        self.sendq = SendQueue(0)
+        self.recvq = RecvQueue(0)
+        self.board = Scoreboard()
+        self.recovery = Recovery(knobs.tcp_reordering)
+        self.rtt = Rtt(knobs.tcp_rto_min_us, knobs.tcp_rto_max_ms)
+        self.timers = Timers()
+        self.rcvbuf = ReceiveBuffer(
+            options.rcvbuf or knobs.tcp_rmem[1], max(knobs.tcp_rmem[2], options.rcvbuf), not options.rcvbuf
+        )
+        name = options.congestion or knobs.tcp_congestion_control
+        self.cc: CongestionControl = make_congestion_control(name, self.tcb.advmss, now)
+        self.counts = Counts(now)
+        # what output has to do
+        self.dirty = False
+        self.syn_due = False
+        self.ack_due = False
+        self.dup_acks_due = 0
+        self.rst_due = False
+        self.probe_due = 0  # a bare segment one below snd_una is wanted: keepalive or zero-window probe
+        self.dsack: tuple[int, int] | None = None
+        self.fin_queued = False
+        self.fin_seq = NO_FIN
+        self.fin_rcvd = False
+        self.peer_fin_seq = -1  # where the peer's FIN lies, once seen
+        # acknowledging
+        self.quick_acks = 16
+        self.pingpong = False
+        self.rcv_mss = 536
+        self.delack_at = 0
+        self.invalid_ack_at: Nanos = -SEC * 3600
+        # sending
+        self.snd_sml = -1  # end of the last segment sent below the MSS (Minshall's Nagle)
+        self.snd_stalled = False  # the send queue was full: WRITABLE is owed
+        self.cwnd_limited = False
+        self.persist_backoff = 0
+        self.persist_since: Nanos = 0
+        self.tlp_due = 0
+        self.soft_error = 0  # errno of the last ICMP error about an established connection
+        self.keepalive_sent = 0
+        self.syn_retries = 0
+        self.syn_sent_at: Nanos = 0
+        self.ip_id = self.id & 0xFFFF
+        # the program's end
+        self.orphan = False
+        self.read_closed = False
+        # for tcp/output.py
+        self.force_push = False  # the persist or cork timer ran out: a partial segment may go
+        self.flow_label = demux.isn.port_offset(self.key) & 0xFFFFF if self.v6 else 0
+        self.hdr = bytearray(10 + 40 + 60)
+        self.pseudo_sum = 0
+
+    # ------------------------------------------------------------------ the program's verbs: writing
+
+    @property
+    def send_space(self) -> int:
+        """Bytes that may still be queued; may go below zero by one chunk."""
+        room = self.sndbuf() - len(self.sendq)
+        if room <= 0:
+            self.snd_stalled = True
+        return room
+
+    @property
+    def send_queued(self) -> int:
+        """Bytes not yet acknowledged, sent or not (SIOCOUTQ)."""
+        return len(self.sendq)
+
+    def sndbuf(self) -> int:
+        """The send buffer: fixed by SO_SNDBUF, else twice the congestion window within tcp_wmem."""
+        if self.options.sndbuf:
+            return self.options.sndbuf
+        _least, first, most = self.demux.sysctl.tcp_wmem
+        return min(most, max(first, MIN_SNDBUF, 2 * self.cc.cwnd))
+
+    def send(self, data: bytes | memoryview, more: bool = False) -> None:
+        """Queue `data`, which must never change afterwards; `more` holds back a partial segment (MSG_MORE).
+
+        Raises StackError EPIPE after shutdown or once the connection is gone, ENOTCONN before it was begun.
+        """
+        if self.fin_queued or self.state in _NO_MORE_SENDING:
+            raise StackError(errno.EPIPE, "the sending direction is closed")
+        if data:
+            self.sendq.append(data)
+            if not more:
+                self.demux.mark(self)
+
+    def shutdown(self) -> None:
+        """No more will be sent: FIN follows what is queued (half-close). Raises StackError ENOTCONN."""
+        if self.state is CLOSED or self.state is SYN_SENT:
+            raise StackError(errno.ENOTCONN, "not connected")
+        self._queue_fin()
+
+    def _queue_fin(self) -> None:
+        if self.fin_queued:
+            return
+        self.fin_queued = True
+        if self.state is ESTABLISHED:
+            self.state = FIN_WAIT_1
+        elif self.state is CLOSE_WAIT:
+            self.state = LAST_ACK
+        self.demux.mark(self)
+
+    # ------------------------------------------------------------------ the program's verbs: reading
+
+    @property
+    def readable(self) -> int:
+        """Bytes in order, ready to take."""
+        return self.recvq.readable
+
+    @property
+    def peer_closed(self) -> bool:
+        """True once the peer's FIN arrived and all text before it is in the queue."""
+        return self.fin_rcvd
+
+    def views(self, limit: int) -> list[memoryview]:
+        """In-order text, at most `limit` bytes; it stays queued until `consume`."""
+        return self.recvq.views(limit)
+
+    def consume(self, count: int) -> None:
+        """The program took `count` bytes; tells the peer when that opens the window by enough (RFC 9293 §3.8.6.2.2)."""
+        self.recvq.consume(count)
+        tcb = self.tcb
+        left = tcb.rcv_wup + tcb.rcv_wnd - tcb.rcv_nxt
+        fresh = self.rcvbuf.size - self.recvq.readable
+        if fresh >= 2 * left and fresh - left >= min(self.rcvbuf.size // 2, tcb.advmss) and not self.fin_rcvd:
+            self.ack_due = True
+            self.demux.mark(self)
+
+    def shutdown_read(self) -> None:
+        """The program will read no more. As in Linux, text still queues; after our FIN it is answered with RST."""
+        self.read_closed = True
+
+    # ------------------------------------------------------------------ the program's verbs: ending
+
+    def close(self) -> None:
+        """The program is gone. FIN after what is queued; RST instead if it left text unread (RFC 2525 §2.17)."""
+        if self.orphan:
+            return
+        self.orphan = True
+        self.owner = None
+        mib = self.demux.mib
+        if self.state is SYN_SENT or self.state is CLOSED:
+            self.demux.drop(self)
+        elif self.recvq.readable:
+            mib.TcpExtTCPAbortOnClose += 1
+            self.abort()
+        elif self.options.linger == 0:
+            mib.TcpExtTCPAbortOnData += 1
+            self.abort()
+        else:
+            self._queue_fin()
+            if self.state is FIN_WAIT_2:
+                self.timers.arm(TIMEWAIT, self.demux.clock + self.fin_timeout())
+            self.demux.mark(self)
+
+    def abort(self) -> None:
+        """RST now; what is queued is lost."""
+        if self.state in (CLOSED, TIME_WAIT, SYN_SENT):
+            self.demux.drop(self)
+            return
+        self.sendq.clear()
+        self.board.clear()
+        self.rst_due = True
+        self.timers.stop_all()
+        self.demux.mark(self)
+
+    def fin_timeout(self) -> Nanos:
+        """How long an orphan waits for the peer's FIN."""
+        own = self.options.linger2
+        return (own if own > 0 else self.demux.sysctl.tcp_fin_timeout) * SEC
+
+    # ------------------------------------------------------------------ options and view
+
+    def set_option(self, name: str, value: int | bool | str) -> None:
+        """Set one of TcpOptions, with its effect. Raises StackError EINVAL, ENOENT or ENOPROTOOPT."""
+        check_option(name, value)
+        if name == "congestion":
+            cc = make_congestion_control(str(value), self.tcb.mss_cache, self.demux.clock)
+            cc.cwnd, cc.ssthresh = self.cc.cwnd, self.cc.ssthresh
+            self.cc = cc
+        setattr(self.options, name, value)
+        if name == "rcvbuf":
+            self.rcvbuf.auto = False
+            self.rcvbuf.size = min(max(int(value), 2304), self.rcvbuf.limit)
+        elif name == "maxseg":
+            self.sync_mss()
+        elif name in ("keepalive", "keepidle"):
+            self.arm_keepalive()
+        elif name == "quickack":
+            self.pingpong = not value
+        self.demux.mark(self)
+
+    def info(self, now: Nanos) -> TcpInfo:
+        """The connection as struct tcp_info shows it."""
+        return make_info(self, now)
+
+    # ------------------------------------------------------------------ used by the other files of stack.tcp
+
+    def set_iss(self, iss: int, ts_offset: int) -> None:
+        """Start the sequence space; the SYN takes `iss` itself."""
+        tcb = self.tcb
+        tcb.iss = tcb.snd_una = iss
+        tcb.snd_nxt = iss + 1
+        tcb.ts_offset = ts_offset
+        self.sendq = SendQueue(iss + 1)
+
+    def adv_mss(self) -> int:
+        """The MSS we tell the peer: what fits our link without options, RFC 9293 §3.7.1, RFC 6691."""
+        mss = self.link.mtu - (60 if self.v6 else 40)
+        if self.options.maxseg:
+            mss = min(mss, self.options.maxseg)
+        return min(max(mss, 48), 65495)
+
+    def window_shift(self) -> int:
+        """The scale that lets the largest receive buffer be advertised, RFC 7323 §2.3."""
+        most = self.rcvbuf.limit
+        shift = 0
+        while most >> shift > 65535 and shift < 14:
+            shift += 1
+        return shift
+
+    def sync_mss(self) -> None:
+        """Recompute the MSS from path MTU, the peer's MSS and the options every segment carries."""
+        tcb = self.tcb
+        mss = min(tcb.peer_mss, self.mtu - (60 if self.v6 else 40))
+        if self.options.maxseg:
+            mss = min(mss, self.options.maxseg)
+        mss = max(mss, self.demux.sysctl.tcp_min_snd_mss) - (12 if tcb.ts_ok else 0)
+        tcb.mss_cache = mss
+        if mss != self.cc.mss:
+            self.cc.on_mss(mss)
+
+    def ts_now(self, now: Nanos) -> int:
+        """Our timestamp clock: milliseconds plus a secret offset (RFC 7323 §5.4)."""
+        return (now // MSEC + self.tcb.ts_offset) & MASK32
+
+    def in_flight(self) -> int:
+        """RFC 6675's pipe, in bytes."""
+        tcb, board = self.tcb, self.board
+        out = tcb.snd_nxt - tcb.snd_una - board.sacked_out - board.lost_out + board.retrans_out
+        return max(out - self.recovery.reno_sacked, 0)
+
+    def post(self, bits: int) -> None:
+        """Tell the owner, unless it has gone."""
+        if not self.orphan:
+            self.demux.post_event(self, bits)
+
+    def room_made(self) -> None:
+        """Text was acknowledged: WRITABLE if a third of the buffer is free again after it was full."""
+        if self.snd_stalled and 3 * len(self.sendq) < 2 * self.sndbuf():
+            self.snd_stalled = False
+            self.post(WRITABLE)
+
+    def arm_keepalive(self) -> None:
+        """(Re)start the keepalive clock from the last sign of life."""
+        if self.options.keepalive and self.established and self.state is not TIME_WAIT:
+            idle = self.options.keepidle or self.demux.sysctl.tcp_keepalive_time
+            self.timers.arm(KEEPALIVE, max(self.counts.last_ack_recv, self.counts.last_data_recv) + idle * SEC)
+        else:
+            self.timers.stop(KEEPALIVE)
+
+    def fail(self, err: int) -> None:
+        """The connection is dead with errno `err`; nothing is sent."""
+        self.error = self.error or err
+        self.sendq.clear()
+        self.board.clear()
+        self.post(FAILED)
+        self.demux.drop(self)
+
+    def abort_with(self, err: int) -> None:
+        """RST, and the owner hears why."""
+        self.error = self.error or err
+        self.post(FAILED)
+        self.abort()
+
+    def forget_queues(self) -> None:
+        """Free what a connection in TIME-WAIT or CLOSED does not need; unread text stays for the program."""
+        self.sendq.clear()
+        self.board.clear()
+        if self.orphan:
+            self.recvq.clear()
+
+    def closed(self) -> None:
+        """Called by the demux when the connection has left its tables."""
+        self.state = CLOSED
+        self.timers.stop_all()
+        self.forget_queues()
+        self.post(EV_CLOSED)
+
+    def check(self) -> None:
+        """Raise InvariantBroken if parts contradict one another."""
+        self.tcb.check()
+        self.sendq.check()
+        self.recvq.check()
+        self.board.check()
+
+
+_NO_MORE_SENDING = frozenset((CLOSED, FIN_WAIT_1, FIN_WAIT_2, TIME_WAIT, LAST_ACK, State.CLOSING))
+_HANDSHAKE = frozenset((SYN_SENT, SYN_RECEIVED))
+
+
+def flow_key(remote: SockAddr, local: SockAddr) -> bytes:
+    """The demux key, laid out as addresses and ports lie in a received packet."""
+    return remote[0] + local[0] + remote[1].to_bytes(2, "big") + local[1].to_bytes(2, "big")

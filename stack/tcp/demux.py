@@ -1,0 +1,403 @@
+"""TCP of one stack: which segment is whose, who wants to send, whose deadline is next, and who is made and dropped.
+
+`flows` maps address and port bytes, as they lie in a received packet, to connections. The heap of deadlines holds one
+lazy entry a connection: it may be early, never late, so re-arming a timer costs a store.
+"""
+
+import errno
+from collections import deque
+from collections.abc import Iterator
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any
+
+from stack.checksum import ones_sum
+from stack.errors import Malformed, StackError
+from stack.ip.addr import ANY4, ANY6
+from stack.ip.link import Link
+from stack.tcp.conn import SockAddr, TcpConn, flow_key
+from stack.tcp.input import segment_arrives, take_syn
+from stack.tcp.isn import IsnGenerator
+from stack.tcp.listen import TcpListener
+from stack.tcp.options import TcpOptions
+from stack.tcp.output import Packet, next_packet
+from stack.tcp.ports import Binding, PortTable
+from stack.tcp.recovery import on_smaller_mss
+from stack.tcp.reset import build_reset
+from stack.tcp.state import CLOSED, SYN_RECEIVED, SYN_SENT, TIME_WAIT
+from stack.tcp.timeouts import deadlines_pass
+from stack.tcp.timers import NEVER
+from stack.units import SEC, Nanos
+from stack.wire.tcp import ACK, RST, SYN, Segment, parse
+from stack.wire.tcp_options import parse_syn_options
+
+if TYPE_CHECKING:
+    from stack.host import Stack
+
+
+class TcpDemux:
+    """Everything TCP of one stack."""
+
+    def __init__(self, stack: "Stack") -> None:
+        self._stack = stack
+        self.sysctl = stack.sysctl
+        self.mib = stack.mib
+        self.isn = IsnGenerator(stack.secret)
+        self.flows: dict[bytes, TcpConn] = {}
+        self.ports = PortTable(stack.sysctl, stack.entropy)
+        self.clock: Nanos = stack.now
+        self._listeners: dict[tuple[bytes, int], list[TcpListener]] = {}
+        self._dirty: deque[TcpConn] = deque()
+        self._heap: list[tuple[Nanos, int, TcpConn]] = []
+        self._time_wait: deque[TcpConn] = deque()
+        self._challenge_second = 0
+        self._challenges = 0
+        self.post_event = stack.post_event
+
+    # ------------------------------------------------------------------ the program's way in
+
+    def bind(
+        self,
+        addr: bytes,
+        port: int,
+        *,
+        reuseaddr: bool = False,
+        reuseport: bool = False,
+        v6only: bool = False,
+    ) -> Binding:
+        """Hold a local port. Raises StackError EADDRNOTAVAIL, EADDRINUSE."""
+        if addr not in (ANY4, ANY6) and not self._stack.routes.is_local(addr):
+            raise StackError(errno.EADDRNOTAVAIL, "not an address of this stack")
+        return self.ports.bind(addr, port, reuseaddr=reuseaddr, reuseport=reuseport, v6only=v6only)
+
+    def listen(self, binding: Binding, backlog: int, options: TcpOptions | None = None) -> TcpListener:
+        """Accept connections on a binding. Raises StackError EADDRINUSE if another listener is in the way."""
+        if not self.ports.may_listen(binding):
+            raise StackError(errno.EADDRINUSE, f"somebody listens on port {binding.port}")
+        binding.listening = True
+        listener = TcpListener(self, self._stack.next_id(), binding, backlog, options or TcpOptions())
+        self._listeners.setdefault((binding.addr, binding.port), []).append(listener)
+        return listener
+
+    def unlisten(self, listener: TcpListener) -> None:
+        """Called by TcpListener.close."""
+        same = self._listeners[listener.local]
+        same.remove(listener)
+        if not same:
+            del self._listeners[listener.local]
+        listener.binding.listening = False
+        listener.binding.release()
+
+    def connect(
+        self,
+        remote: SockAddr,
+        now: Nanos,
+        *,
+        binding: Binding | None = None,
+        local_addr: bytes | None = None,
+        options: TcpOptions | None = None,
+    ) -> TcpConn:
+        """Open actively: a connection in SYN-SENT, which owns `binding` from now on.
+
+        Raises StackError ENETUNREACH without a route, EADDRNOTAVAIL without a free port or if the 4-tuple is in use,
+        ECONNREFUSED for port 0.
+        """
+        if not remote[1]:
+            raise StackError(errno.ECONNREFUSED, "port 0")
+        src = local_addr or (binding.addr if binding is not None and binding.addr not in (ANY4, ANY6) else None)
+        route = self._stack.route(remote[0], src)
+        if binding is not None:
+            local = (route.src, binding.port)
+            if not self._make_room(flow_key(remote, local)):
+                raise StackError(errno.EADDRNOTAVAIL, "this connection exists")
+        else:
+            local = self._choose_port(route.src, remote)
+        options = options.copy() if options is not None else TcpOptions()
+        conn = TcpConn(self, self._stack.next_id(), local, remote, route.link, route.mtu, options, now)
+        conn.binding = binding
+        if binding is None:
+            self.ports.hold_auto(local[1])
+        self._start(conn, now)
+        conn.state = SYN_SENT
+        conn.syn_due = True
+        self.mib.TcpActiveOpens += 1
+        self.trace("opened", conn)
+        self.mark(conn)
+        return conn
+
+    def _choose_port(self, src: bytes, remote: SockAddr) -> SockAddr:
+        start = self.isn.port_offset(src + remote[0] + remote[1].to_bytes(2, "big"))
+        for port in self.ports.candidates(start):
+            if not self.ports.bound(port) and self._make_room(flow_key(remote, (src, port))):
+                return src, port
+        raise StackError(errno.EADDRNOTAVAIL, "all ephemeral ports are in use")
+
+    def _make_room(self, key: bytes) -> bool:
+        """True if a new connection may have this key; ends one in TIME-WAIT that is old enough (RFC 6191)."""
+        old = self.flows.get(key)
+        if old is None:
+            return True
+        if old.state is TIME_WAIT and old.tcb.ts_ok and self.clock - old.tcb.ts_recent_at > SEC:
+            self.mib.TcpExtTWRecycled += 1
+            self.drop(old)
+            return True
+        return False
+
+    def _start(self, conn: TcpConn, now: Nanos) -> None:
+        iss, ts_offset = self.isn.iss_and_ts_offset(conn.key, now)
+        conn.set_iss(iss, ts_offset)
+        self.flows[conn.key] = conn
+
+    def conns(self) -> Iterator[TcpConn]:
+        """Every connection, those in TIME-WAIT included."""
+        return iter(list(self.flows.values()))
+
+    def listeners(self) -> Iterator[TcpListener]:
+        """Every listener."""
+        return iter([each for same in self._listeners.values() for each in same])
+
+    # ------------------------------------------------------------------ packets in
+
+    def receive(
+        self, pkt: bytes, l3: int, l4: int, end: int, key: bytes, link: Link, tos: int, csum_ok: bool, now: Nanos
+    ) -> None:
+        """One TCP packet for an address of ours. Raises Malformed."""
+        self.clock = now
+        mib = self.mib
+        mib.TcpInSegs += 1
+        if not csum_ok and not _checksum_ok(pkt, l4, end, key):
+            mib.TcpInErrs += 1
+            mib.TcpInCsumErrors += 1
+            return
+        try:
+            seg = parse(pkt, l4, end)
+        except Malformed:
+            mib.TcpInErrs += 1
+            raise
+        conn = self.flows.get(key)
+        if conn is not None:
+            if conn.state is TIME_WAIT and seg.flags & (SYN | RST | ACK) == SYN and self._reopens(conn, seg):
+                self.drop(conn)
+            else:
+                segment_arrives(conn, seg, now)
+                return
+        self._no_connection(key, seg, link, now)
+
+    def _reopens(self, conn: TcpConn, seg: Segment) -> bool:
+        """May this SYN end a connection in TIME-WAIT? RFC 6191 by timestamp, RFC 9293 §3.10.7.4 by sequence number."""
+        tcb = conn.tcb
+        newer_ts = tcb.ts_ok and seg.ts_val >= 0 and 0 < (seg.ts_val - tcb.ts_recent) & 0xFFFF_FFFF < 0x8000_0000
+        newer_seq = 0 < (seg.seq - tcb.rcv_nxt) & 0xFFFF_FFFF < 0x8000_0000
+        return newer_ts or newer_seq
+
+    def _no_connection(self, key: bytes, seg: Segment, link: Link, now: Nanos) -> None:
+        """RFC 9293 §3.10.7.1 (CLOSED) and §3.10.7.2 (LISTEN)."""
+        if seg.flags & RST:
+            return
+        size = (len(key) - 4) // 2
+        remote = (key[:size], int.from_bytes(key[-4:-2], "big"))
+        local = (key[size:-4], int.from_bytes(key[-2:], "big"))
+        listener = self._find_listener(local, key)
+        if listener is None or seg.flags & ACK or not seg.flags & SYN:
+            if listener is None or seg.flags & ACK:
+                self._reset(key, seg, link)
+            return
+        if listener.full() or len(listener.half_open) >= self.sysctl.tcp_max_syn_backlog:
+            if listener.full():
+                self.mib.TcpExtListenOverflows += 1
+            else:
+                self.mib.TcpExtTCPReqQFullDrop += 1
+            self.mib.TcpExtListenDrops += 1
+            return
+        self._syn_for(listener, local, remote, seg, now)
+
+    def _find_listener(self, local: SockAddr, key: bytes) -> TcpListener | None:
+        addr, port = local
+        listeners = self._listeners
+        found = (
+            listeners.get(local)
+            or listeners.get((ANY4 if len(addr) == 4 else ANY6, port))
+            or (listeners.get((ANY6, port)) if len(addr) == 4 else None)
+        )
+        if not found:
+            return None
+        if len(addr) == 4 and found[0].binding.addr == ANY6 and found[0].binding.v6only:
+            return None
+        if len(found) == 1:
+            return found[0]
+        return found[self.isn.port_offset(key) % len(found)]  # SO_REUSEPORT: spread by flow
+
+    def _syn_for(self, listener: TcpListener, local: SockAddr, remote: SockAddr, seg: Segment, now: Nanos) -> None:
+        """§3.10.7.2, third: a half-open connection, answered by SYN-ACK."""
+        try:
+            route = self._stack.route(remote[0], local[0])
+        except StackError:
+            return
+        peer = parse_syn_options(seg.options)
+        conn = TcpConn(self, self._stack.next_id(), local, remote, route.link, route.mtu, listener.options.copy(), now)
+        conn.listener = listener
+        conn.binding = listener.binding.share()
+        self._start(conn, now)
+        take_syn(conn, seg, peer, now)
+        conn.state = SYN_RECEIVED
+        conn.syn_due = True
+        listener.half_open.add(conn)
+        self.mib.TcpPassiveOpens += 1
+        self.trace("opened", conn)
+        self.mark(conn)
+
+    def _reset(self, key: bytes, seg: Segment, link: Link) -> None:
+        size = (len(key) - 4) // 2
+        src = key[size:-4]
+        try:
+            route = self._stack.route(key[:size], src)
+        except StackError:
+            return
+        self.mib.TcpOutRsts += 1
+        self.mib.TcpOutSegs += 1
+        out = route.link if not link.loopback else link
+        self._stack.outbox.append((out, (build_reset(key, seg, out.offload, self.sysctl.ip_default_ttl),)))
+
+    def reset_for(self, conn: TcpConn, seg: Segment) -> None:
+        """Answer a segment that belongs to no synchronised state of `conn`, RFC 9293 §3.10.7.3–4."""
+        self._reset(conn.key, seg, conn.link)
+
+    def icmp_error(self, key: bytes, err: int, hard: bool, mtu: int | None, seq: int, now: Nanos) -> None:
+        """An ICMP error quoted a segment of ours; RFC 5927 §4: only one that is in flight is believed."""
+        conn = self.flows.get(key)
+        if conn is None:
+            return
+        tcb = conn.tcb
+        if (seq - tcb.snd_una) & 0xFFFF_FFFF > tcb.snd_nxt - tcb.snd_una:
+            return
+        if mtu is not None:
+            self._smaller_mtu(conn, mtu, now)
+        elif conn.state is SYN_SENT or conn.state is SYN_RECEIVED:
+            if conn.listener is None:
+                self.trace("unreachable", conn)
+                self.mib.TcpAttemptFails += 1
+                conn.fail(err)
+        else:
+            conn.soft_error = err  # remembered for the day it times out (RFC 1122 §4.2.3.9, RFC 5461)
+
+    def _smaller_mtu(self, conn: TcpConn, mtu: int, now: Nanos) -> None:
+        if mtu >= conn.mtu:
+            return
+        conn.mtu = mtu
+        old = conn.tcb.mss_cache
+        conn.sync_mss()
+        if conn.tcb.mss_cache < old:
+            on_smaller_mss(conn, now)
+        self.mark(conn)
+
+    def link_mtu_changed(self, link: Link) -> None:
+        """The device's MTU changed: every connection over it follows."""
+        for conn in self.flows.values():
+            if conn.link is link:
+                if link.mtu < conn.mtu:
+                    self._smaller_mtu(conn, link.mtu, self.clock)
+                else:
+                    conn.mtu = link.mtu
+                    conn.sync_mss()
+
+    # ------------------------------------------------------------------ packets out, and time
+
+    def mark(self, conn: TcpConn) -> None:
+        """`conn` may have something to send, or another deadline."""
+        if not conn.dirty:
+            conn.dirty = True
+            self._dirty.append(conn)
+
+    def poll_transmit(self, now: Nanos) -> Packet | None:
+        """The next packet of any connection, in turn; each connection is asked until it is content."""
+        self.clock = now
+        dirty = self._dirty
+        while dirty:
+            conn = dirty[0]
+            packet = next_packet(conn, now)
+            if packet is not None:
+                if len(dirty) > 1:
+                    dirty.rotate(-1)
+                return packet
+            dirty.popleft()
+            conn.dirty = False
+            timers = conn.timers
+            earliest = min(timers.at)
+            if earliest < timers.heap_at:
+                timers.heap_at = earliest
+                heappush(self._heap, (earliest, conn.id, conn))
+        return None
+
+    def poll_timeout(self) -> Nanos | None:
+        """The earliest deadline; may be earlier than anything that is really due."""
+        return self._heap[0][0] if self._heap else None
+
+    def handle_timeout(self, now: Nanos) -> None:
+        """Run what is due by `now`."""
+        self.clock = now
+        heap = self._heap
+        while heap and heap[0][0] <= now:
+            deadline, _ident, conn = heappop(heap)
+            timers = conn.timers
+            if deadline != timers.heap_at:
+                continue  # a later, earlier deadline took this entry's place
+            timers.heap_at = NEVER
+            earliest = min(timers.at)
+            if earliest <= now:
+                deadlines_pass(conn, now)
+            elif earliest != NEVER:
+                timers.heap_at = earliest
+                heappush(heap, (earliest, conn.id, conn))
+
+    def may_challenge(self, now: Nanos) -> bool:
+        """RFC 5961 §7: so many challenge ACKs a second for the whole stack."""
+        second = now // SEC
+        if second != self._challenge_second:
+            self._challenge_second = second
+            self._challenges = 0
+        self._challenges += 1
+        return self._challenges <= self.sysctl.tcp_challenge_ack_limit
+
+    # ------------------------------------------------------------------ the end of a connection
+
+    def note_time_wait(self, conn: TcpConn) -> None:
+        """Bound the connections in TIME-WAIT by tcp_max_tw_buckets: the oldest goes."""
+        waiting = self._time_wait
+        waiting.append(conn)
+        while waiting and (waiting[0].state is not TIME_WAIT or len(waiting) > self.sysctl.tcp_max_tw_buckets):
+            oldest = waiting.popleft()
+            if oldest.state is TIME_WAIT:
+                self.drop(oldest)
+
+    def drop(self, conn: TcpConn) -> None:
+        """The connection leaves the tables, whatever state it was in."""
+        if conn.state is CLOSED and self.flows.get(conn.key) is not conn:
+            return
+        if self.flows.get(conn.key) is conn:
+            del self.flows[conn.key]
+        if conn.listener is not None:
+            conn.listener.forget(conn)
+            conn.listener = None
+        if conn.binding is not None:
+            conn.binding.release()
+            conn.binding = None
+        else:
+            self.ports.drop_auto(conn.local[1])
+        conn.closed()
+        self.trace("closed", conn)
+
+    def trace(self, name: str, conn: Any) -> None:
+        """Tell the stack's tracer, if there is one."""
+        tracer = self._stack.tracer
+        if tracer is not None:
+            tracer(name, conn)
+
+    def check(self) -> None:
+        """Raise InvariantBroken if any connection or table contradicts itself."""
+        self.ports.check()
+        for conn in self.flows.values():
+            conn.check()
+
+
+def _checksum_ok(pkt: bytes, l4: int, end: int, key: bytes) -> bool:
+    total = ones_sum(memoryview(pkt)[l4:end]) + ones_sum(key[:-4]) + 6 + end - l4
+    return total % 0xFFFF == 0

@@ -1,0 +1,458 @@
+"""Segment arrival, RFC 9293 §3.10.7, one function per check, fast path first.
+
+Input changes the connection and marks what output owes; it sends nothing. A burst of segments is therefore answered by
+one ACK, except that every out-of-order segment is owed its own (RFC 5681 §4.2), which is counted in `dup_acks_due`.
+"""
+
+import errno
+from typing import TYPE_CHECKING
+
+from stack.events import CONNECTED, PEER_CLOSED, READABLE
+from stack.seq import HALF32, MASK32, ts_before
+from stack.tcp import timers as T
+from stack.tcp.ack import ack_arrives
+from stack.tcp.state import (
+    CLOSE_WAIT,
+    CLOSING,
+    ESTABLISHED,
+    FIN_WAIT_1,
+    FIN_WAIT_2,
+    LAST_ACK,
+    RECEIVING,
+    SYN_RECEIVED,
+    SYN_SENT,
+    TIME_WAIT,
+)
+from stack.units import MSEC, SEC, Nanos
+from stack.wire.tcp import ACK, FIN, PSH, RST, SYN, URG, Segment
+from stack.wire.tcp_options import SynOptions, parse_syn_options
+
+if TYPE_CHECKING:
+    from stack.tcp.conn import TcpConn
+
+PAWS_IDLE = 24 * 86400 * SEC  # RFC 7323 §5.5
+TIMEWAIT_LEN = 60 * SEC
+DELACK_MIN = 40 * MSEC
+DELACK_MAX = 200 * MSEC
+
+
+def segment_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
+    """One segment for a connection in any state but LISTEN and CLOSED. Marks the connection dirty."""
+    tcb = conn.tcb
+    conn.counts.segs_in += 1
+    conn.demux.mark(conn)
+    near = tcb.rcv_nxt
+    seg.seq = seq = near + (((seg.seq - near) & MASK32) ^ HALF32) - HALF32
+    near = tcb.snd_una
+    seg.ack = ack = near + (((seg.ack - near) & MASK32) ^ HALF32) - HALF32
+    flags = seg.flags
+    # Header prediction: in-order, nothing unusual. Skips only checks that would pass (tests/prop compares the two).
+    if (
+        conn.state is ESTABLISHED
+        and flags & ~PSH == ACK
+        and seq == tcb.rcv_nxt
+        and tcb.snd_una <= ack <= tcb.snd_nxt
+        and (seg.ts_val < 0 or (tcb.ts_ok and not (seg.ts_val - tcb.ts_recent) & HALF32))
+        and (seg.ts_val >= 0 or not tcb.ts_ok)
+        and seq + seg.length <= tcb.rcv_wup + tcb.rcv_wnd
+    ):
+        if tcb.ts_ok and seq <= tcb.last_ack_sent:
+            tcb.ts_recent = seg.ts_val
+            tcb.ts_recent_at = now
+        if seg.length:
+            if ack != tcb.snd_una or seg.wnd << tcb.snd_wscale != tcb.snd_wnd or seg.sack:
+                ack_arrives(conn, seg, now)
+            else:
+                conn.demux.mib.TcpExtTCPHPHits += 1
+                tcb.snd_wl1 = seq
+            text_arrives(conn, seq, seg.payload, now)
+        else:
+            conn.demux.mib.TcpExtTCPHPAcks += 1
+            ack_arrives(conn, seg, now)
+        return
+    if conn.state is SYN_SENT:
+        syn_sent_arrives(conn, seg, now)
+        return
+    _slow_path(conn, seg, now)
+
+
+def _slow_path(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
+    if not _paws_ok(conn, seg, now):
+        return
+    if conn.state is SYN_RECEIVED and seg.flags & SYN and seg.seq == conn.tcb.irs and not seg.flags & RST:
+        if not seg.flags & ACK:
+            conn.syn_due = True  # the peer's SYN again: our SYN-ACK was lost
+            return
+        seg.flags &= ~SYN  # simultaneous open: its SYN-ACK, of which only the ACK is news
+        seg.seq += 1
+    if not _acceptable(conn, seg, now):
+        return
+    if seg.flags & RST:
+        _reset_arrives(conn, seg, now)
+        return
+    if seg.flags & SYN:
+        _syn_arrives(conn, now)
+        return
+    if not seg.flags & ACK:
+        return
+    if conn.tcb.ts_ok and seg.ts_val >= 0 and seg.seq <= conn.tcb.last_ack_sent:
+        conn.tcb.ts_recent = seg.ts_val
+        conn.tcb.ts_recent_at = now
+    if not _ack_check(conn, seg, now):
+        return
+    if seg.length or seg.flags & FIN:
+        _text_and_fin(conn, seg, now)
+
+
+# ---------------------------------------------------------------------- SYN-SENT, RFC 9293 §3.10.7.3
+
+
+def syn_sent_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
+    """The answer to our SYN, or a SYN that crossed it."""
+    tcb = conn.tcb
+    flags = seg.flags
+    if flags & ACK and not tcb.iss < seg.ack <= tcb.snd_nxt:
+        if not flags & RST:
+            conn.demux.reset_for(conn, seg)
+        return
+    if flags & RST:
+        if flags & ACK:
+            conn.demux.mib.TcpAttemptFails += 1
+            conn.demux.trace("refused", conn)
+            conn.fail(errno.ECONNREFUSED)
+        return
+    if not flags & SYN:
+        return
+    peer = parse_syn_options(seg.options)
+    tcb.irs = seg.seq = seg.seq & MASK32
+    take_syn(conn, seg, peer, now)
+    if flags & ACK:
+        tcb.snd_una = seg.ack
+        if conn.syn_retries == 0:
+            conn.rtt.on_sample(now - conn.syn_sent_at, now)
+        enter_established(conn, now)
+        conn.ack_due = True
+        if seg.length or flags & FIN:
+            seg.seq += 1
+            _text_and_fin(conn, seg, now)
+    else:
+        conn.state = SYN_RECEIVED  # simultaneous open: our SYN again, now with an ACK
+        conn.syn_due = True
+        conn.syn_retries = 0
+
+
+def take_syn(conn: "TcpConn", seg: Segment, peer: SynOptions, now: Nanos) -> None:
+    """Note what the peer's SYN says: sequence number, MSS, scale, SACK, timestamps (each only if we offered it)."""
+    tcb = conn.tcb
+    knobs = conn.demux.sysctl
+    tcb.irs = seg.seq
+    tcb.rcv_nxt = tcb.rcv_wup = tcb.last_ack_sent = seg.seq + 1
+    conn.recvq.nxt = tcb.rcv_nxt
+    tcb.rcv_wnd = min(conn.rcvbuf.size, 65535)
+    tcb.peer_mss = max(peer.mss if peer.mss else (1220 if conn.v6 else 536), 1)
+    tcb.wscale_ok = peer.wscale is not None and bool(knobs.tcp_window_scaling)
+    if tcb.wscale_ok:
+        tcb.snd_wscale = peer.wscale or 0
+        tcb.rcv_wscale = conn.window_shift()
+    tcb.sack_ok = peer.sack_ok and bool(knobs.tcp_sack)
+    tcb.ts_ok = peer.ts_val is not None and bool(knobs.tcp_timestamps)
+    if tcb.ts_ok and peer.ts_val is not None:
+        tcb.ts_recent = peer.ts_val
+        tcb.ts_recent_at = now
+    tcb.snd_wnd = tcb.max_window = seg.wnd
+    tcb.snd_wl1 = seg.seq
+    tcb.snd_wl2 = seg.ack
+    conn.sync_mss()
+
+
+def enter_established(conn: "TcpConn", now: Nanos) -> None:
+    """Both SYNs are acknowledged."""
+    tcb = conn.tcb
+    conn.state = ESTABLISHED
+    conn.established = True
+    conn.timers.stop(T.RTO)
+    conn.cc = type(conn.cc)(tcb.mss_cache, now)  # now that the MSS is known
+    conn.rcvbuf.start(tcb.rcv_nxt, tcb.rcv_wnd, conn.rtt.srtt, tcb.advmss, now)
+    conn.counts.last_data_recv = conn.counts.last_ack_recv = now
+    conn.demux.trace("established", conn)
+    if conn.fin_queued:
+        conn.state = FIN_WAIT_1
+    conn.arm_keepalive()
+    conn.post(CONNECTED)
+
+
+# ---------------------------------------------------------------------- the checks of §3.10.7.4
+
+
+def _paws_ok(conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
+    """RFC 7323 §5.3: drop and acknowledge a segment whose timestamp is older than the last one in order."""
+    tcb = conn.tcb
+    if not tcb.ts_ok or seg.ts_val < 0 or seg.flags & RST or not ts_before(seg.ts_val, tcb.ts_recent):
+        return True
+    if now - tcb.ts_recent_at > PAWS_IDLE:
+        return True
+    mib = conn.demux.mib
+    mib.TcpExtPAWSEstab += 1
+    if not seg.flags & SYN:
+        _owe_invalid_ack(conn, seg, now)
+    return False
+
+
+def _acceptable(conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
+    """First check: does the segment touch the receive window? Trims it; on False the ACK that is owed is noted."""
+    tcb = conn.tcb
+    seq, flags = seg.seq, seg.flags
+    end = seq + seg.length + (1 if flags & SYN else 0) + (1 if flags & FIN else 0)
+    right = tcb.rcv_wup + tcb.rcv_wnd
+    if flags & RST:
+        return tcb.rcv_nxt <= seq <= max(right, tcb.rcv_nxt)
+    if seq <= right and (end > tcb.rcv_nxt or seq == tcb.rcv_nxt):
+        return True
+    if conn.state is TIME_WAIT and flags & FIN and end <= tcb.rcv_nxt:
+        conn.timers.arm(T.TIMEWAIT, now + TIMEWAIT_LEN)  # a retransmitted FIN: our last ACK was lost
+    if end <= tcb.rcv_nxt and (seg.length or flags & FIN):
+        conn.demux.mib.TcpExtDelayedACKLost += 1
+        _dsack_old(conn, seq, end)
+        conn.dup_acks_due += 1
+        # What it acknowledges is still news.
+        if flags & ACK and tcb.snd_una < seg.ack <= tcb.snd_nxt and conn.state is not SYN_RECEIVED:
+            _ack_check(conn, seg, now)
+    elif flags & SYN:
+        _challenge(conn, now)
+    else:
+        if seq > right and seg.length and not tcb.rcv_wnd:
+            conn.demux.mib.TcpExtTCPZeroWindowDrop += 1
+        _owe_invalid_ack(conn, seg, now)
+    return False
+
+
+def _owe_invalid_ack(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
+    """An ACK for a segment that was dropped; those without text are limited in rate, as tcp_invalid_ratelimit says."""
+    if not seg.length:
+        if now - conn.invalid_ack_at < conn.demux.sysctl.tcp_invalid_ratelimit * MSEC:
+            conn.demux.mib.TcpExtTCPACKSkippedSeq += 1
+            return
+        conn.invalid_ack_at = now
+    conn.dup_acks_due += 1
+
+
+def _challenge(conn: "TcpConn", now: Nanos) -> None:
+    """A challenge ACK (RFC 5961), within the stack's budget of them."""
+    if now - conn.invalid_ack_at < conn.demux.sysctl.tcp_invalid_ratelimit * MSEC:
+        conn.demux.mib.TcpExtTCPACKSkippedSeq += 1
+        return
+    if conn.demux.may_challenge(now):
+        conn.invalid_ack_at = now
+        conn.demux.mib.TcpExtTCPChallengeACK += 1
+        conn.dup_acks_due += 1
+
+
+def _reset_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
+    """Second check, RFC 5961 §3.2: only RCV.NXT exactly kills; elsewhere in the window it is challenged."""
+    if seg.seq != conn.tcb.rcv_nxt and not _matches_sack_edge(conn, seg.seq):
+        _challenge(conn, now)
+        return
+    state = conn.state
+    mib = conn.demux.mib
+    if state is SYN_RECEIVED:
+        mib.TcpAttemptFails += 1
+        mib.TcpExtEmbryonicRsts += 1
+        if conn.listener is not None:
+            conn.demux.drop(conn)
+            return
+        conn.fail(errno.ECONNREFUSED)
+        return
+    if state is TIME_WAIT:
+        return  # RFC 1337, as Linux with tcp_rfc1337 … a reset in TIME-WAIT is ignored
+    if state is ESTABLISHED or state is CLOSE_WAIT:
+        mib.TcpEstabResets += 1
+    conn.demux.trace("reset", conn)
+    conn.fail(errno.EPIPE if state is CLOSE_WAIT else errno.ECONNRESET)
+
+
+def _matches_sack_edge(conn: "TcpConn", seq: int) -> bool:
+    """RFC 5961 §3.2 as Linux widens it: a reset at the right edge of the last SACK block is exact as well."""
+    return bool(conn.recvq.sacks) and seq == max(right for _left, right in conn.recvq.sacks)
+
+
+def _syn_arrives(conn: "TcpConn", now: Nanos) -> None:
+    """Fourth check, RFC 5961 §4.2: never resets a synchronised connection, it asks."""
+    conn.demux.mib.TcpExtTCPSYNChallenge += 1
+    _challenge(conn, now)
+
+
+def _ack_check(conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
+    """Fifth check. False if the segment is to be dropped."""
+    tcb = conn.tcb
+    state = conn.state
+    if state is SYN_RECEIVED:
+        if not tcb.snd_una < seg.ack <= tcb.snd_nxt:
+            conn.demux.reset_for(conn, seg)
+            return False
+        if conn.listener is not None and not conn.listener.admit(conn):
+            return False
+        if conn.syn_retries == 0:
+            conn.rtt.on_sample(now - conn.syn_sent_at, now)
+        tcb.snd_una = tcb.iss + 1
+        tcb.snd_wnd = seg.wnd << tcb.snd_wscale
+        tcb.max_window = max(tcb.max_window, tcb.snd_wnd)
+        tcb.snd_wl1, tcb.snd_wl2 = seg.seq, seg.ack
+        enter_established(conn, now)
+        if conn.listener is not None:
+            conn.listener.ready(conn)
+        if seg.ack == tcb.snd_una:
+            return True
+    if seg.ack > tcb.snd_nxt:
+        _owe_invalid_ack(conn, seg, now)
+        return False
+    if seg.ack < tcb.snd_una - max(tcb.max_window, 65535):
+        _challenge(conn, now)  # RFC 5961 §5.2
+        return False
+    ack_arrives(conn, seg, now)
+    if conn.fin_seq >= 0 and tcb.snd_una > conn.fin_seq:
+        _our_fin_acked(conn, now)
+    return True
+
+
+def _our_fin_acked(conn: "TcpConn", now: Nanos) -> None:
+    state = conn.state
+    if state is FIN_WAIT_1:
+        conn.state = FIN_WAIT_2
+        if conn.orphan:
+            conn.timers.arm(T.TIMEWAIT, now + conn.fin_timeout())
+    elif state is CLOSING:
+        enter_time_wait(conn, now)
+    elif state is LAST_ACK:
+        conn.demux.drop(conn)
+
+
+def enter_time_wait(conn: "TcpConn", now: Nanos) -> None:
+    """RFC 9293 §3.6.1; sixty seconds, as Linux. Queues are freed."""
+    conn.state = TIME_WAIT
+    conn.demux.mib.TcpExtTW += 1
+    conn.timers.stop_all()
+    conn.timers.arm(T.TIMEWAIT, now + TIMEWAIT_LEN)
+    conn.forget_queues()
+    conn.demux.note_time_wait(conn)
+
+
+# ---------------------------------------------------------------------- text and FIN: seventh and eighth checks
+
+
+def _text_and_fin(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
+    tcb = conn.tcb
+    if conn.state not in RECEIVING:
+        if seg.length and conn.state is TIME_WAIT:
+            conn.dup_acks_due += 1
+        return
+    unread = conn.orphan or (conn.read_closed and conn.state is not ESTABLISHED)
+    if unread and seg.length and seg.seq + seg.length > tcb.rcv_nxt:
+        # Nobody will ever read it: RFC 9293 §3.6.1, RFC 2525 §2.17.
+        conn.demux.mib.TcpExtTCPAbortOnData += 1
+        conn.abort()
+        return
+    if seg.flags & URG:
+        seg.flags &= ~URG  # urgent data is delivered in line, RFC 6093 §3
+    seq, payload = seg.seq, seg.payload
+    fin_at = seq + seg.length if seg.flags & FIN else -1
+    if seq < tcb.rcv_nxt:
+        if seg.length:
+            _dsack_old(conn, seq, min(tcb.rcv_nxt, seq + seg.length))
+        payload = payload[tcb.rcv_nxt - seq :]
+        seq = tcb.rcv_nxt
+    right = tcb.rcv_wup + tcb.rcv_wnd
+    if seq + len(payload) > right:
+        payload = payload[: max(right - seq, 0)]
+        if fin_at > right:
+            fin_at = -1
+        if not payload and seg.length:
+            conn.demux.mib.TcpExtTCPZeroWindowDrop += 1
+            conn.dup_acks_due += 1
+            return
+    if fin_at >= 0:
+        conn.peer_fin_seq = fin_at
+    if payload:
+        text_arrives(conn, seq, payload, now)
+    elif fin_at == tcb.rcv_nxt:
+        _fin_arrives(conn, now)
+    elif fin_at >= 0:
+        conn.dup_acks_due += 1
+
+
+def text_arrives(conn: "TcpConn", seq: int, payload: memoryview, now: Nanos) -> None:
+    """Text inside the window: queue it, decide how soon to acknowledge (RFC 9293 §3.8.6.3, RFC 5681 §4.2)."""
+    tcb, recvq, counts = conn.tcb, conn.recvq, conn.counts
+    size = len(payload)
+    counts.data_segs_in += 1
+    counts.last_data_recv = now
+    if seq != tcb.rcv_nxt:
+        _out_of_order(conn, seq, payload)
+        return
+    had_holes = recvq.has_holes()
+    before = tcb.rcv_nxt
+    recvq.append(payload)
+    tcb.rcv_nxt = nxt = recvq.nxt
+    counts.bytes_received += nxt - before
+    seg_size = size if size <= tcb.advmss else tcb.advmss
+    conn.rcv_mss = max(conn.rcv_mss, seg_size)
+    buf = conn.rcvbuf
+    buf.on_text(nxt, nxt - recvq.readable, tcb.rcv_wnd, tcb.advmss, now)
+    if len(recvq.ready) > 64 and recvq.truesize() > 2 * buf.size:
+        recvq.collapse()
+        conn.demux.mib.TcpExtTCPRcvCollapsed += 1
+    if had_holes:
+        conn.ack_due = True  # RFC 5681 §4.2: at once when a hole is filled
+    elif conn.quick_acks and not conn.pingpong:
+        conn.quick_acks -= 1
+        conn.ack_due = True
+    elif nxt - tcb.rcv_wup >= 2 * conn.rcv_mss:
+        conn.ack_due = True
+    elif not conn.timers.pending(T.DELACK):
+        conn.timers.arm(T.DELACK, now + DELACK_MIN)
+    conn.post(READABLE)
+    if nxt == conn.peer_fin_seq:
+        _fin_arrives(conn, now)
+
+
+def _out_of_order(conn: "TcpConn", seq: int, payload: memoryview) -> None:
+    recvq = conn.recvq
+    mib = conn.demux.mib
+    conn.quick_acks = max(conn.quick_acks, 8)
+    conn.dup_acks_due += 1
+    end = seq + len(payload)
+    if conn.tcb.sack_ok and conn.demux.sysctl.tcp_dsack and recvq.held(seq, end):
+        conn.dsack = (seq, end)
+        mib.TcpExtTCPDSACKOfoSent += 1
+        return
+    recvq.insert(seq, payload)
+    conn.counts.rcv_ooopack += 1
+    mib.TcpExtTCPOFOQueue += 1
+    if recvq.truesize() > 2 * conn.rcvbuf.size + 65536 and recvq.prune(2 * conn.rcvbuf.size):
+        mib.TcpExtTCPOFODrop += 1
+
+
+def _dsack_old(conn: "TcpConn", seq: int, end: int) -> None:
+    """Tell a SACK peer that this text came twice, RFC 2883."""
+    if conn.tcb.sack_ok and conn.demux.sysctl.tcp_dsack and end > seq:
+        conn.dsack = (seq, end)
+        conn.demux.mib.TcpExtTCPDSACKOldSent += 1
+
+
+def _fin_arrives(conn: "TcpConn", now: Nanos) -> None:
+    """Eighth check: the peer will send no more."""
+    tcb = conn.tcb
+    if conn.fin_rcvd:
+        conn.ack_due = True
+        return
+    conn.fin_rcvd = True
+    tcb.rcv_nxt += 1
+    conn.recvq.clear_holes()
+    conn.ack_due = True
+    state = conn.state
+    if state is ESTABLISHED:
+        conn.state = CLOSE_WAIT
+    elif state is FIN_WAIT_1:
+        conn.state = CLOSING
+    elif state is FIN_WAIT_2:
+        enter_time_wait(conn, now)
+    conn.post(PEER_CLOSED | READABLE)

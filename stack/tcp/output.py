@@ -1,0 +1,422 @@
+"""The only mouth of a connection: `next_packet` decides what goes out next and builds it.
+
+Order: RST; SYN or SYN-ACK; lost text again; new text and FIN; probes; a bare ACK. Text leaves as views, up to one 64 KB
+super-segment at a time on a link with offload, which the device or the kernel cuts (IFF_VNET_HDR). The headers of one
+packet are written into the connection's own buffer; the caller sends or copies them before it asks again.
+"""
+
+from collections.abc import Sequence
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from stack.checksum import finish, ones_sum
+from stack.ip.link import Link
+from stack.seq import MASK32
+from stack.tcp import timers as T
+from stack.tcp.recovery import RECOVERY, may_be_idle, on_retransmit, tlp_schedule, window
+from stack.tcp.scoreboard import Sent
+from stack.tcp.state import CLOSED, DRAINING, SYN_RECEIVED, SYN_SENT
+from stack.units import MSEC, Nanos
+from stack.wire.tcp import ACK, FIN, PSH, RST, SYN
+from stack.wire.tcp_options import TS_OPTION, TS_OPTION_LEN, TS_PREFIX_INT, emit_sack, emit_syn_options
+from stack.wire.vnet import GSO_TCPV4, GSO_TCPV6, NEEDS_CSUM, VNET, VNET_LEN, VNET_NONE
+
+if TYPE_CHECKING:
+    from stack.tcp.conn import TcpConn
+
+Packet = tuple[Link, Sequence[bytes | bytearray | memoryview]]
+_NO_VIEWS: list[memoryview] = []
+
+IP4 = Struct("!BBHHHBBH4s4s")
+IP6 = Struct("!IHBB16s16s")
+TCP = Struct("!HHIIHHHH")
+DF = 0x4000
+CORK_MAX = 200 * MSEC
+NO_PROBE, PROBE_NEW, PROBE_OLD = range(3)
+
+
+def next_packet(conn: "TcpConn", now: Nanos) -> Packet | None:
+    """The next packet this connection wants to send at `now`, or None when it is content."""
+    if conn.rst_due:
+        return _reset(conn, now)
+    state = conn.state
+    if state is SYN_SENT or state is SYN_RECEIVED:
+        return _syn(conn, now) if conn.syn_due else _owed_ack(conn, now)
+    if state is CLOSED:
+        return None
+    if state in DRAINING:
+        packet = None
+        if conn.tlp_due:
+            packet = _probe_tail(conn, now)
+        packet = packet or _retransmit(conn, now) or _fresh(conn, now)
+        if packet is not None:
+            return packet
+        if conn.probe_due:
+            conn.probe_due -= 1
+            return build(conn, conn.tcb.snd_una - 1, ACK, _NO_VIEWS, 0, now)
+    elif conn.probe_due:
+        conn.probe_due -= 1
+        return build(conn, conn.tcb.snd_una - 1, ACK, _NO_VIEWS, 0, now)
+    return _owed_ack(conn, now)
+
+
+def _owed_ack(conn: "TcpConn", now: Nanos) -> Packet | None:
+    if conn.dup_acks_due:
+        conn.dup_acks_due -= 1
+        conn.ack_due = False
+        return build(conn, conn.tcb.snd_nxt, ACK, _NO_VIEWS, 0, now)
+    if conn.ack_due:
+        return build(conn, conn.tcb.snd_nxt, ACK, _NO_VIEWS, 0, now)
+    return None
+
+
+def _reset(conn: "TcpConn", now: Nanos) -> Packet:
+    """RST, and the connection is gone; RFC 9293 §3.10.5."""
+    conn.rst_due = False
+    conn.demux.mib.TcpOutRsts += 1
+    packet = build(conn, conn.tcb.snd_nxt, RST | ACK, _NO_VIEWS, 0, now)
+    conn.demux.trace("abort", conn)
+    conn.demux.drop(conn)
+    return packet
+
+
+def _syn(conn: "TcpConn", now: Nanos) -> Packet:
+    """SYN or SYN-ACK; the retransmission timer follows from how often it was sent, RFC 6298 §5.4."""
+    conn.syn_due = False
+    tcb, knobs = conn.tcb, conn.demux.sysctl
+    passive = conn.state is SYN_RECEIVED
+    offer_ts = tcb.ts_ok if passive else bool(knobs.tcp_timestamps)
+    offer_sack = tcb.sack_ok if passive else bool(knobs.tcp_sack)
+    scale = None
+    if tcb.wscale_ok if passive else knobs.tcp_window_scaling:
+        scale = conn.window_shift()
+    options = emit_syn_options(
+        tcb.advmss, scale, offer_sack, (conn.ts_now(now), tcb.ts_recent if passive else 0) if offer_ts else None
+    )
+    if not conn.syn_sent_at:
+        conn.syn_sent_at = now
+    tcb.rcv_wnd = min(conn.rcvbuf.size, 65535)
+    conn.timers.arm(T.RTO, now + conn.rtt.backed_off(conn.syn_retries))
+    flags = SYN | ACK if passive else SYN
+    conn.ack_due = False
+    conn.dup_acks_due = 0
+    return build(conn, tcb.iss, flags, _NO_VIEWS, 0, now, options)
+
+
+# ---------------------------------------------------------------------- text
+
+
+def _max_payload(conn: "TcpConn", mss: int) -> int:
+    """Largest text of one packet: a whole number of segments on a link with offload, one segment otherwise."""
+    link = conn.link
+    if not link.offload:
+        return mss
+    limit = min(link.gso_max, 65535) - 120
+    return limit - limit % mss if limit > mss else mss
+
+
+def _sack_room(conn: "TcpConn") -> int:
+    """Option bytes that SACK takes in the next segment."""
+    blocks = len(conn.recvq.sacks) + (1 if conn.dsack else 0)
+    if not blocks:
+        return 0
+    return 4 + 8 * min(blocks, 3 if conn.tcb.ts_ok else 4)
+
+
+def _retransmit(conn: "TcpConn", now: Nanos) -> Packet | None:
+    """The lowest lost text again, as much as the window lets out: RFC 6675 §5 (4.1), never beyond the peer's window."""
+    board = conn.board
+    if board.lost_out <= board.retrans_out:
+        return None
+    lost = board.next_lost()
+    if lost is None:
+        return None
+    tcb, rec = conn.tcb, conn.recovery
+    mss = tcb.mss_cache - _sack_room(conn)
+    room = window(conn) - conn.in_flight()
+    if room < min(mss, lost.end - lost.start) and conn.in_flight():
+        return None
+    size = min(lost.end - lost.start, max(room - room % mss, mss), _max_payload(conn, mss))
+    right = tcb.snd_una + tcb.snd_wnd
+    if lost.start + size > right and lost.start > tcb.snd_una:
+        return None  # the window shrank; only the first segment may probe it
+    if lost.start + size > right:
+        size = min(size, mss)
+    conn.demux.mib.TcpExtTCPFastRetrans += 1 if rec.ca == RECOVERY else 0
+    conn.demux.mib.TcpExtTCPSlowStartRetrans += 1 if rec.ca > RECOVERY else 0
+    return resend(conn, lost, lost.start + size, now)
+
+
+def resend(conn: "TcpConn", sent: Sent, end: int, now: Nanos) -> Packet:
+    """Send [sent.start, end) again."""
+    start = sent.start
+    sendq = conn.sendq
+    views = _NO_VIEWS
+    text_end = min(end, sendq.end)
+    size = text_end - start
+    flags = ACK
+    if size > 0:
+        views = sendq.views(start, size)
+        got = sum(map(len, views))
+        if got < size:
+            size = got
+            end = start + got
+    else:
+        size = 0
+    if end > sendq.end:
+        flags |= FIN
+    if end >= sendq.end:
+        flags |= PSH
+    conn.board.on_resent(sent, end, now)
+    on_retransmit(conn, end - start, now)
+    counts = conn.counts
+    counts.bytes_retrans += size
+    counts.bytes_sent += size
+    segs = -(-size // conn.tcb.mss_cache) or 1
+    counts.total_retrans += segs
+    conn.demux.mib.TcpRetransSegs += segs
+    if conn.recovery.ca == RECOVERY:
+        conn.recovery.prr_out += end - start
+    _sent_something(conn, now)
+    return build(conn, start, flags, views, size, now)
+
+
+def _fresh(conn: "TcpConn", now: Nanos) -> Packet | None:
+    """New text, and FIN behind the last of it."""
+    tcb, sendq = conn.tcb, conn.sendq
+    nxt = tcb.snd_nxt
+    unsent = sendq.end - nxt
+    if unsent <= 0:
+        if conn.cwnd_limited and conn.in_flight() + tcb.mss_cache <= conn.cc.cwnd:
+            conn.cwnd_limited = False  # the program is the limit now
+        if conn.fin_queued and conn.fin_seq < 0 and unsent == 0:
+            return _send_new(conn, nxt, 0, True, now)
+        return None
+    mss = tcb.mss_cache - _sack_room(conn)
+    flight = conn.in_flight()
+    if not flight:
+        may_be_idle(conn, now)
+    room = window(conn) - flight
+    if room < min(mss, unsent) and flight:
+        conn.cwnd_limited = True
+        return None
+    usable = tcb.snd_una + tcb.snd_wnd - nxt
+    force, conn.force_push = conn.force_push, False
+    size = min(unsent, usable, max(room, mss), _max_payload(conn, mss))
+    if size >= mss:
+        if size < unsent or (size % mss and not (force or _may_send_partial(conn))):
+            size -= size % mss
+    elif size < unsent:
+        # The window is what limits: send no silly little segment, but never wait for ever (RFC 9293 §3.8.6.2.1).
+        if size <= 0 or not (force or 2 * size >= tcb.max_window):
+            if tcb.snd_una == nxt and not conn.timers.pending(T.PERSIST):
+                arm_persist(conn, now)
+            return None
+    elif not (force or _may_send_partial(conn)):
+        if conn.options.cork and tcb.snd_una == nxt and not conn.timers.pending(T.PERSIST):
+            conn.timers.arm(T.PERSIST, now + CORK_MAX)
+        return None
+    last = size == unsent
+    return _send_new(conn, nxt, size, last and conn.fin_queued and conn.fin_seq < 0, now)
+
+
+def _probe_tail(conn: "TcpConn", now: Nanos) -> Packet | None:
+    """A tail loss probe, RFC 8985 §7.3: one segment of new text, else the last one again, whatever cwnd says."""
+    fresh, conn.tlp_due = conn.tlp_due == PROBE_NEW, NO_PROBE
+    tcb, board = conn.tcb, conn.board
+    if fresh:
+        size = min(conn.sendq.end - tcb.snd_nxt, tcb.mss_cache - _sack_room(conn))
+        return _send_new(conn, tcb.snd_nxt, size, False, now) if size > 0 else None
+    last = board.last()
+    if last is None or last.sacked:
+        return None
+    if last.end - last.start > tcb.mss_cache:
+        last = board.split_tail(last.end - tcb.mss_cache)
+    return resend(conn, last, last.end, now)
+
+
+def _may_send_partial(conn: "TcpConn") -> bool:
+    """Nagle in Minshall's form, as Linux: a partial segment waits while an earlier partial one is unacknowledged."""
+    options = conn.options
+    if conn.fin_queued:
+        return True
+    if options.cork:
+        return False
+    return options.nodelay or not conn.tcb.snd_una < conn.snd_sml <= conn.tcb.snd_nxt
+
+
+def _send_new(conn: "TcpConn", seq: int, size: int, fin: bool, now: Nanos) -> Packet:
+    tcb, sendq, counts = conn.tcb, conn.sendq, conn.counts
+    views = _NO_VIEWS
+    flags = ACK
+    if size:
+        views = sendq.views(seq, size)
+        if len(views) > 1:
+            got = sum(map(len, views))
+            if got < size:
+                size = got
+                fin = False
+    end = seq + size
+    if end == sendq.end:
+        flags |= PSH
+        if size % tcb.mss_cache:
+            conn.snd_sml = end
+    if fin:
+        flags |= FIN
+        conn.fin_seq = end
+        end += 1
+    sent = Sent(seq, end, now, counts.delivered, counts.delivered_at if tcb.snd_una != tcb.snd_nxt else now)
+    conn.board.on_sent(sent)
+    tcb.snd_nxt = end
+    counts.bytes_sent += size
+    counts.data_segs_out += 1
+    counts.last_data_sent = now
+    conn.demux.mib.TcpExtTCPOrigDataSent += 1
+    if conn.recovery.ca == RECOVERY:
+        conn.recovery.prr_out += end - seq
+    conn.timers.stop(T.PERSIST)
+    if conn.ack_due or conn.timers.pending(T.DELACK):
+        conn.pingpong = True
+    _sent_something(conn, now)
+    tlp_schedule(conn, now)
+    return build(conn, seq, flags, views, size, now)
+
+
+def _sent_something(conn: "TcpConn", now: Nanos) -> None:
+    """RFC 6298 §5.1: the timer runs while anything is outstanding."""
+    if not conn.timers.pending(T.RTO):
+        conn.timers.arm(T.RTO, now + conn.rtt.backed_off(conn.recovery.backoff))
+
+
+def arm_persist(conn: "TcpConn", now: Nanos) -> None:
+    """Zero-window probes back off like the RTO, RFC 9293 §3.8.6.1."""
+    conn.timers.arm(T.PERSIST, now + conn.rtt.backed_off(conn.persist_backoff))
+
+
+# ---------------------------------------------------------------------- the receive window
+
+
+def select_window(conn: "TcpConn") -> int:
+    """The window to advertise, in bytes, a multiple of the scale; its right edge never moves left.
+
+    RFC 9293 §3.8.6.2.2 and Linux's __tcp_select_window: nothing below an MSS or half the buffer is offered afresh.
+    """
+    tcb = conn.tcb
+    free = conn.rcvbuf.size - conn.recvq.readable
+    left = tcb.rcv_wup + tcb.rcv_wnd - tcb.rcv_nxt
+    if free < min(conn.rcvbuf.size // 2, tcb.advmss):
+        free = 0
+    scale = tcb.rcv_wscale
+    limit = 65535 << scale
+    wnd = min(free, limit) >> scale << scale
+    if wnd < left:
+        # Round the old edge up, or the scale would shrink it.
+        wnd = min(-(-left >> scale) << scale, limit)
+    mib = conn.demux.mib
+    if not wnd and tcb.rcv_wnd:
+        mib.TcpExtTCPToZeroWindowAdv += 1
+    elif wnd and not tcb.rcv_wnd:
+        mib.TcpExtTCPFromZeroWindowAdv += 1
+    return wnd
+
+
+# ---------------------------------------------------------------------- building
+
+
+def build(
+    conn: "TcpConn",
+    seq: int,
+    flags: int,
+    views: list[memoryview],
+    size: int,
+    now: Nanos,
+    syn_options: bytes = b"",
+) -> Packet:
+    """Headers for one packet in the connection's buffer, with whatever ACK, window, timestamp and SACK are due."""
+    tcb = conn.tcb
+    link = conn.link
+    hdr = conn.hdr
+    if flags & SYN:
+        wnd = tcb.rcv_wnd
+        options = syn_options
+    else:
+        tcb.rcv_wnd = select_window(conn)
+        wnd = tcb.rcv_wnd >> tcb.rcv_wscale
+        options = _sack_option(conn) if conn.dsack or conn.recvq.sacks else b""
+    ts_len = TS_OPTION_LEN if tcb.ts_ok and not flags & SYN else 0
+    l3_len = 40 if conn.v6 else 20
+    tcp_len = 20 + ts_len + len(options)
+    l4 = VNET_LEN + l3_len
+    ack = 0
+    if flags & ACK:
+        ack = tcb.rcv_nxt & MASK32
+        tcb.rcv_wup = tcb.last_ack_sent = tcb.rcv_nxt
+        conn.ack_due = False
+        conn.timers.at[T.DELACK] = T.NEVER
+    mss = tcb.mss_cache - len(options)
+    if size > mss and link.offload:
+        gso = GSO_TCPV6 if conn.v6 else GSO_TCPV4
+        VNET.pack_into(hdr, 0, NEEDS_CSUM, gso, l3_len + tcp_len, mss, l3_len, 16)
+        segs = -(-size // mss)
+    else:
+        if link.offload:
+            VNET.pack_into(hdr, 0, NEEDS_CSUM, 0, 0, 0, l3_len, 16)
+        else:
+            hdr[:VNET_LEN] = VNET_NONE
+        segs = 1
+    _ip_header(conn, hdr, tcp_len + size, segs)
+    pseudo = (conn.pseudo_sum + tcp_len + size) % 0xFFFF
+    TCP.pack_into(hdr, l4, conn.local[1], conn.remote[1], seq & MASK32, ack, tcp_len << 10 | flags, wnd, pseudo, 0)
+    end = l4 + tcp_len
+    if ts_len:
+        TS_OPTION.pack_into(hdr, l4 + 20, TS_PREFIX_INT, conn.ts_now(now), tcb.ts_recent)
+    if options:
+        hdr[end - len(options) : end] = options
+    if not link.offload:
+        _complete_checksum(hdr, l4, end, views)
+    conn.counts.segs_out += segs
+    conn.demux.mib.TcpOutSegs += segs
+    head = memoryview(hdr)[:end]
+    return link, (head, *views) if views else (head,)
+
+
+def _sack_option(conn: "TcpConn") -> bytes:
+    """D-SACK first, then the blocks, as many as fit beside timestamps (RFC 2018 §3, RFC 2883 §4)."""
+    if not conn.tcb.sack_ok:
+        conn.dsack = None
+        return b""
+    blocks = conn.recvq.sacks
+    if conn.dsack:
+        blocks = [conn.dsack, *blocks]
+        conn.dsack = None
+    most = 3 if conn.tcb.ts_ok else 4
+    return emit_sack([(left & MASK32, right & MASK32) for left, right in blocks[:most]])
+
+
+def _ip_header(conn: "TcpConn", hdr: bytearray, length: int, segs: int) -> None:
+    options = conn.options
+    ttl = options.ttl or conn.demux.sysctl.ip_default_ttl
+    src, dst = conn.local[0], conn.remote[0]
+    if not conn.pseudo_sum:
+        conn.pseudo_sum = (ones_sum(src) + ones_sum(dst) + 6) % 0xFFFF or 0xFFFF
+    if conn.v6:
+        IP6.pack_into(hdr, VNET_LEN, 6 << 28 | options.tos << 20 | conn.flow_label, length, 6, ttl, src, dst)
+        return
+    ident = conn.ip_id
+    conn.ip_id = (ident + segs) & 0xFFFF
+    frag = 0 if conn.demux.sysctl.ip_no_pmtu_disc else DF
+    total = 20 + length
+    tos = options.tos
+    words = (0x4500 | tos) + total + ident + frag + (ttl << 8 | 6) + conn.pseudo_sum - 6
+    IP4.pack_into(hdr, VNET_LEN, 0x45, tos, total, ident, frag, ttl, 6, finish(words), src, dst)
+
+
+def _complete_checksum(hdr: bytearray, l4: int, end: int, views: list[memoryview]) -> None:
+    """Without offload the checksum is done here; the field already holds the pseudo-header's sum."""
+    total = ones_sum(memoryview(hdr)[l4:end])
+    odd = False
+    for view in views:
+        part = ones_sum(view)
+        total += (part << 8) % 0xFFFF if odd else part
+        odd ^= bool(len(view) & 1)
+    hdr[l4 + 16 : l4 + 18] = finish(total).to_bytes(2, "big")
