@@ -45,6 +45,7 @@ LEVELS = [
     ("stack.tcp.isn", 2),
     ("stack.tcp.cc", 2),
     ("stack.tcp", 3),
+    ("stack.dgram", 3),
     ("stack.udp", 3),
     ("stack.echo", 3),
     ("stack.host", 4),
