@@ -100,14 +100,17 @@ class RecvQueue:
             else:
                 others.append((start, end))
         # A block that fell off the list of four may touch the new one: look at the pieces themselves.
-        index = bisect_left(self._starts, left)
-        while index > 0 and self._ends[index - 1] == left:
-            index -= 1
-            left = self._starts[index]
-        index = bisect_left(self._starts, right)
-        while index < len(self._starts) and self._starts[index] == right:
-            right = self._ends[index]
-            index += 1
+        starts, ends = self._starts, self._ends
+        low = bisect_left(ends, left)
+        high = bisect_right(starts, right)
+        if low < high:
+            left, right = min(left, starts[low]), max(right, ends[high - 1])
+        while low > 0 and ends[low - 1] == left:
+            low -= 1
+            left = starts[low]
+        while high < len(starts) and starts[high] == right:
+            right = ends[high]
+            high += 1
         self.sacks = [(left, right), *others][:MAX_SACKS]
 
     def held(self, seq: int, end: int) -> bool:

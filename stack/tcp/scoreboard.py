@@ -269,6 +269,7 @@ class Scoreboard:
                 self.sacked_out -= rec.end - rec.start
                 self.by_time[rec] = None
         self._blocks = []
+        self._sort_by_time()
 
     def unmark_lost(self) -> None:
         """Undo: nothing was lost after all. What waits for retransmission counts as in flight again."""
@@ -282,6 +283,11 @@ class Scoreboard:
                     self.by_time[rec] = None
                 rec.lost = rec.resent = False
         self._resend.clear()
+        self._sort_by_time()
+
+    def _sort_by_time(self) -> None:
+        """Put `by_time` in order after records returned to it; rare, O(n log n)."""
+        self.by_time = OrderedDict.fromkeys(sorted(self.by_time, key=attrgetter("sent_at", "end")))
 
     def next_lost(self) -> Sent | None:
         """The lowest lost record not yet sent again, left in place. Amortised O(log n)."""
