@@ -14,7 +14,6 @@ class Mib:
     IpInHdrErrors: int = 0
     IpInAddrErrors: int = 0
     IpInUnknownProtos: int = 0
-    IpInDiscards: int = 0
     IpInDelivers: int = 0
     IpOutRequests: int = 0
     IpOutNoRoutes: int = 0
@@ -68,13 +67,13 @@ class Mib:
     Udp6InErrors: int = 0
     Udp6OutDatagrams: int = 0
     Udp6RcvbufErrors: int = 0
+    Udp6SndbufErrors: int = 0
     Udp6InCsumErrors: int = 0
     Ip6InReceives: int = 0
     Ip6InHdrErrors: int = 0
     Ip6InTruncatedPkts: int = 0
     Ip6InAddrErrors: int = 0
     Ip6InUnknownProtos: int = 0
-    Ip6InDiscards: int = 0
     Ip6InDelivers: int = 0
     Ip6OutRequests: int = 0
     Ip6OutNoRoutes: int = 0
