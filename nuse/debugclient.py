@@ -1,6 +1,7 @@
 """Ask a running stack's debug socket; blocking, for the command line and the demo."""
 
 import json
+import re
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -55,7 +56,8 @@ class DebugClient:
     def _result(line: bytes) -> Any:
         answer = json.loads(line)
         if not answer.get("ok"):
-            raise Refused(str(answer.get("error", "the stack refuses without a word")))
+            error = str(answer.get("error", "the stack refuses without a word"))
+            raise Refused(re.sub(r" \[E[A-Z0-9]+\]$", "", error))  # the errno is for programs
         return answer["result"]
 
     def close(self) -> None:

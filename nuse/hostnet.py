@@ -104,14 +104,7 @@ class HostNet:
         if self.config.name == DEFAULT_NAME or not privileged():
             return [default_link(0)]
         with IPRoute() as ip:
-            taken = {link.get_attr("IFLA_IFNAME") for link in ip.get_links()}
-            networks = _networks(ip)
-        for number in range(256):
-            spec = default_link(number)
-            clash = any(a.network.overlaps(net) for a in spec.stack for net in networks if net.version == a.version)
-            if spec.name not in taken and not clash:
-                return [spec]
-        raise Refused("all of tun0 to tun255 and 10.64.0.0/16 are in use")
+            return [default_link(free_number(ip))]
 
     def _drop_other_plan(self) -> None:
         """setup-tun.sh with other links than last time starts afresh."""
@@ -226,6 +219,18 @@ class HostNet:
 def leftovers(state: StateDir) -> bool:
     """Whether a stack that was killed left things behind."""
     return bool(state.journal("up").steps)
+
+
+def free_number(ip: IPRoute) -> int:
+    """The first number whose device and networks nobody has. Raises Refused."""
+    taken = {link.get_attr("IFLA_IFNAME") for link in ip.get_links()}
+    networks = _networks(ip)
+    for number in range(256):
+        spec = default_link(number)
+        clash = any(a.network.overlaps(net) for a in spec.stack for net in networks if net.version == a.version)
+        if spec.name not in taken and not clash:
+            return number
+    raise Refused("all of tun0 to tun255 and 10.64.0.0/16 are in use")
 
 
 def _networks(ip: IPRoute) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:

@@ -1,76 +1,189 @@
-"""Sysctls under Linux's names: text in, checked value out."""
+"""Link SPECs and nuse.toml: what is understood, and that each refusal names what was wrong."""
 
-import errno
+from ipaddress import ip_interface
 
 import pytest
 
-from stack.config import Sysctl, sysctl_get, sysctl_help, sysctl_items, sysctl_names, sysctl_set
-from stack.errors import StackError, UnknownSysctl
+from nuse.config import Config, ConfigError, impair_targets, load_toml, set_sysctl_word
+from nuse.linkspec import check_links, default_link, parse_link_spec
+
+FULL = "tun0,stack=10.64.0.2/24,stack6=fd64::2/64,host=10.64.0.1/24,host6=fd64::1/64,mtu=1500"
 
 
-def test_every_default_is_a_value_that_set_would_take():
-    knobs = Sysctl()
-    for name, value in sysctl_items(knobs):
-        text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        assert sysctl_set(knobs, name, text) == value
+def toml(tmp_path, text):
+    path = tmp_path / "nuse.toml"
+    path.write_text(text)
+    return load_toml(path)
 
 
-def test_every_sysctl_has_help_and_a_namespace():
-    for name in sysctl_names():
-        assert name.startswith(("net.ipv4.", "net.ipv6.", "net.core.", "net.mptcp.", "nuse."))
-        assert sysctl_help(name)["help"]
-
-
-def test_set_changes_one_stack_only():
-    first, second = Sysctl(), Sysctl()
-    assert sysctl_set(first, "net.ipv4.tcp_sack", "0") == 0
-    assert sysctl_get(first, "net.ipv4.tcp_sack") == 0
-    assert second.tcp_sack == 1
-
-
-def test_slashes_are_dots_as_in_proc():
-    assert sysctl_get(Sysctl(), "net/ipv4/tcp_sack") == 1
-
-
-def test_triples_take_three_rising_numbers():
-    knobs = Sysctl()
-    assert sysctl_set(knobs, "net.ipv4.tcp_rmem", "4096 65536 1000000") == (4096, 65536, 1000000)
-    assert sysctl_set(knobs, "net.ipv4.tcp_rmem", "4096,65536,1000000") == (4096, 65536, 1000000)
-    for text in ("4096", "3 2 1", "1 2 3 4", ""):
-        with pytest.raises(UnknownSysctl) as caught:
-            sysctl_set(knobs, "net.ipv4.tcp_rmem", text)
-        assert caught.value.errno == errno.EINVAL
-    assert knobs.tcp_rmem == (4096, 65536, 1000000)
+def test_a_bare_name_is_a_link_of_the_plan():
+    assert str(parse_link_spec("tun0")) == FULL
+    assert str(parse_link_spec("tun3")) == str(default_link(3))
+    assert default_link(3).stack == [ip_interface("10.64.3.2/24"), ip_interface("fd64:3::2/64")]
 
 
 @pytest.mark.parametrize(
-    ("name", "text"),
+    "spec",
     [
-        ("net.ipv4.tcp_sack", "2"),
-        ("net.ipv4.tcp_sack", "-1"),
-        ("net.ipv4.tcp_sack", "yes"),
-        ("net.ipv4.tcp_sack", "1 1"),
-        ("net.ipv4.ip_default_ttl", "0"),
-        ("net.ipv4.ip_default_ttl", "256"),
-        ("net.ipv4.tcp_congestion_control", "vegas9"),
+        FULL,
+        "up-link,stack=192.0.2.2/30,host=192.0.2.1/30,mtu=9000,backup,fullmesh",
+        "tun7,stack=10.0.0.2/24,stack=10.0.1.2/24,stack6=fd00::2/64,mtu=1280,signal,subflow",
+        "tun1,stack=10.0.0.2/24,mtu=576,impair=delay 20ms loss 1%",
     ],
 )
-def test_a_value_out_of_bounds_is_einval_and_changes_nothing(name, text):
-    knobs = Sysctl()
-    before = sysctl_get(knobs, name)
-    with pytest.raises(StackError) as caught:
-        sysctl_set(knobs, name, text)
-    assert caught.value.errno == errno.EINVAL
-    assert sysctl_get(knobs, name) == before
+def test_a_spec_prints_as_what_parses_to_it(spec):
+    assert str(parse_link_spec(spec)) == spec
+    assert str(parse_link_spec(str(parse_link_spec(spec)))) == spec
 
 
-def test_an_unknown_name_names_the_nearest():
-    with pytest.raises(UnknownSysctl, match=r"did you mean 'net\.ipv4\.tcp_sack'") as caught:
-        sysctl_set(Sysctl(), "net.ipv4.tcp_sak", "1")
-    assert caught.value.errno == errno.ENOENT
+def test_host_may_be_left_out():
+    link = parse_link_spec("tun0,stack=10.64.0.2/24")
+    assert link.host == []
+    assert link.gateway(4) is None
 
 
-def test_congestion_controls_on_offer_exist():
-    from stack.tcp.cc import CONGESTION_CONTROLS
+def test_a_small_mtu_means_no_ipv6_by_default():
+    assert [a.version for a in parse_link_spec("tun0,mtu=1279").stack] == [4]
+    assert [a.version for a in parse_link_spec("tun0,mtu=1280").stack] == [4, 6]
 
-    assert set(sysctl_help("net.ipv4.tcp_congestion_control")["choices"]) == set(CONGESTION_CONTROLS)
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("", "starts with a device name"),
+        ("mtu=1400", "starts with a device name"),
+        ("tun0,mtx=1400", "did you mean 'mtu'"),
+        ("tun0,backupp", "did you mean 'backup'"),
+        ("tun0,mtu=575", "outside 576..65535"),
+        ("tun0,mtu=65536", "outside 576..65535"),
+        ("tun0,mtu=-1", "not a number"),
+        ("tun0,mtu=", "not a number"),
+        ("tun0,mtu", "wants a value"),
+        ("tun0,mtu=1400,mtu=1500", "given twice"),
+        ("tun0,backup=yes", "takes no value"),
+        ("tun0,mtu=1279,stack6=fd64::2/64", "IPv6 needs 1280"),
+        ("tun0,stack=10.64.0.2", "prefix length is missing"),
+        ("tun0,stack=10.64.0.2/33", "not an address"),
+        ("tun0,stack=banana/24", "not an address"),
+        ("tun0,stack6=10.64.0.2/24", "use stack="),
+        ("tun0,stack=224.0.0.1/24", "not an address that a link can hold"),
+        ("tun0,host=10.64.0.1/24", "no stack= address"),
+        ("tun0,stack=10.64.0.2/24,host=10.64.0.2/24", "both the host's and the stack's"),
+        ("tun0,stack=10.64.0.2/24,host=10.65.0.1/24", "in no network"),
+        ("wg0", "no stack= address"),
+        ("tun256", "no stack= address"),
+        ("a-name-of-16-chars", "not a device name"),
+        ("tun/0", "not a device name"),
+        ("lo", "taken by nuse itself"),
+    ],
+)
+def test_a_bad_spec_is_one_clear_line(spec, words):
+    with pytest.raises(ConfigError) as caught:
+        parse_link_spec(spec)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_links_must_not_share_names_or_addresses():
+    with pytest.raises(ConfigError, match="given twice"):
+        check_links([default_link(0), default_link(0)])
+    with pytest.raises(ConfigError, match=r"10.64.0.2 is on two links: tun0 and tun1"):
+        check_links([default_link(0), parse_link_spec("tun1,stack=10.64.0.2/24")])
+
+
+def test_toml_says_everything_the_command_line_does(tmp_path):
+    config = toml(
+        tmp_path,
+        """
+        [stack]
+        name = "lab"
+        offload = false
+        cc = "reno"
+        [[link]]
+        name = "tun4"
+        mtu = 1400
+        backup = true
+        impair = "delay 20ms"
+        [[link]]
+        name = "tun5"
+        stack = ["10.0.0.2/24", "10.0.1.2/24"]
+        host = "10.0.0.1/24"
+        [[link]]
+        spec = "tun6,mtu=9000"
+        [sysctl]
+        net.ipv4.tcp_sack = 0
+        "net.ipv4.tcp_rmem" = [4096, 131072, 6291456]
+        [mptcp]
+        mode = "off"
+        [shim]
+        netns = "host"
+        [gateway]
+        enabled = false
+        [debug]
+        log = "debug"
+        """,
+    )
+    assert (config.name, config.offload, config.mptcp, config.run_netns, config.log) == (
+        "lab", False, "off", "host", "debug",
+    )  # fmt: skip
+    assert [link.name for link in config.links] == ["tun4", "tun5", "tun6"]
+    assert (config.links[0].mtu, config.links[0].backup, config.links[0].impair) == (1400, True, "delay 20ms")
+    assert len(config.links[1].stack) == 2
+    knobs = config.knobs()
+    assert (knobs.tcp_sack, knobs.tcp_congestion_control, knobs.tcp_rmem) == (0, "reno", (4096, 131072, 6291456))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[stak]", "unknown section 'stak'; did you mean 'stack'?"),
+        ("[stack]\nnmae = 'x'", "unknown key 'nmae' in [stack]; did you mean 'name'?"),
+        ("[[link]]\nname='tun0'\nmtuu = 1", "unknown key 'mtuu' in [[link]] tun0; did you mean 'mtu'?"),
+        ("[link]\nname='tun0'", "two brackets"),
+        ("[sysctl]\nnet.ipv4.tcp_sakc = 1", "did you mean 'net.ipv4.tcp_sack'"),
+        ("[sysctl]\nnet.ipv4.tcp_sack = 7", "outside 0..1"),
+        ("[stack]\noffload = 'yes'", "true or false"),
+        ("[stack]\nname = 'a/b'", "not a name for a stack"),
+        ("[stack]\ncc = 'vegas'", "none of cubic, reno"),
+        ("[mptcp]\nmode = 'on'", "not in this version"),
+        ("[gateway]\nenabled = true", "no gateway in this version"),
+        ("[debug]\nlog = 'loud'", "none of debug, info"),
+        ("[[link]]\nname='tun0'\nimpair='dealy 20ms'", "tun0"),
+        ("[[link]]\nname='tun0'\n[[link]]\nname='tun0'", "given twice"),
+        ("stack = 1", "is a section"),
+        ("= nonsense", "nuse.toml"),
+    ],
+)
+def test_a_bad_file_is_one_line_that_names_the_file(tmp_path, text, words):
+    with pytest.raises(ConfigError) as caught:
+        toml(tmp_path, text)
+    assert words in str(caught.value)
+    assert "nuse.toml: " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"nuse.toml: No such file"):
+        load_toml(tmp_path / "nuse.toml")
+
+
+def test_a_sysctl_word_needs_a_value():
+    config = Config()
+    set_sysctl_word(config, "net/ipv4/tcp_sack=0")
+    assert config.knobs().tcp_sack == 0
+    with pytest.raises(ConfigError, match="wants NAME=VALUE"):
+        set_sysctl_word(config, "net.ipv4.tcp_sack")
+
+
+def test_impair_names_a_link_or_means_all():
+    links = [default_link(0), default_link(1)]
+    assert impair_targets(links, "tun1 delay 20ms") == ([links[1]], "delay 20ms")
+    assert impair_targets(links, "delay 20ms") == (links, "delay 20ms")
+    with pytest.raises(ConfigError):
+        impair_targets(links, "tun9 delay 20ms")
+
+
+def test_the_error_of_a_bad_impairment_comes_before_anything_is_made():
+    config = Config(impair=["loss 101%"])
+    with pytest.raises(ConfigError):
+        config.check()
