@@ -37,8 +37,8 @@ class EchoEndpoint(DatagramEndpoint):
         self, addr: bytes, port: int, *, reuseaddr: bool = False, reuseport: bool = False, v6only: bool = True
     ) -> None:
         """Take an identifier (0 picks one) and a source address. Raises EINVAL, EADDRINUSE, EADDRNOTAVAIL."""
-        if self.local[1]:
-            raise StackError(errno.EINVAL, "bound already")
+        if self.closed or self.local[1]:
+            raise StackError(errno.EBADF if self.closed else errno.EINVAL, "bound already, or closed")
         self._check_bindable(addr)
         self._table.claim(self, port)
         self.local = (addr, self.local[1])
@@ -94,6 +94,7 @@ class EchoEndpoint(DatagramEndpoint):
         """Give the identifier back."""
         if not self.closed:
             self.closed = True
+            self.owner = None
             self._drop_queue()
             self._table.release(self)
 

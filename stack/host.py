@@ -283,7 +283,7 @@ class Stack:
 
     def check(self) -> None:
         """Raise InvariantBroken if any organ contradicts itself. For tests and the debug socket."""
-        for organ in (self.routes, self.pmtu, self.reasm4, self.reasm6, self.icmp, self.icmp.echo, self.udp):
+        for organ in (self.routes, self.pmtu, self.reasm4, self.reasm6, self.icmp, self.icmp.echo, self.udp, self.tcp):
             organ.check()
         if len(self._ready) != len(set(map(id, self._ready))):
             raise InvariantBroken("an endpoint is in the ready queue twice")

@@ -41,8 +41,8 @@ class UdpEndpoint(DatagramEndpoint):
         self, addr: bytes, port: int, *, reuseaddr: bool = False, reuseport: bool = False, v6only: bool = False
     ) -> None:
         """Take a local address; port 0 picks one. Raises EINVAL, EADDRINUSE, EADDRNOTAVAIL."""
-        if self.local[1]:
-            raise StackError(errno.EINVAL, "bound already")
+        if self.closed or self.local[1]:
+            raise StackError(errno.EBADF if self.closed else errno.EINVAL, "bound already, or closed")
         self.reuseaddr, self.reuseport, self.v6only = reuseaddr, reuseport, v6only and self.v6
         self._check_bindable(addr)
         self._demux.claim(self, addr, port)
@@ -91,6 +91,7 @@ class UdpEndpoint(DatagramEndpoint):
         """Give the port back; what is queued is lost."""
         if not self.closed:
             self.closed = True
+            self.owner = None
             self._drop_queue()
             self._demux.release(self)
 
@@ -280,7 +281,7 @@ class UdpDemux:
             header = bare[:CSUM_OFFSET] + csum.to_bytes(2, "big")
             offset = 0
         options = endpoint.options
-        output.send(
+        queued = output.send(
             self._stack,
             route,
             addr,
@@ -292,8 +293,13 @@ class UdpDemux:
             df=True,
             csum_offset=offset,
         )
-        self._stack.mib.UdpOutDatagrams += len(addr) == 4
-        self._stack.mib.Udp6OutDatagrams += len(addr) == 16
+        mib = self._stack.mib
+        if len(addr) == 4:
+            mib.UdpOutDatagrams += queued
+            mib.UdpSndbufErrors += not queued
+        else:
+            mib.Udp6OutDatagrams += queued
+            mib.Udp6SndbufErrors += not queued
 
     def check(self) -> None:
         """Ports and endpoints agree."""

@@ -18,6 +18,7 @@ from stack.ip.inbound import UNICAST, Inbound
 from stack.ip.pmtu import plateau
 from stack.ip.ratelimit import IcmpRateLimit
 from stack.ip.route import is_multicast
+from stack.seq import MASK32
 from stack.units import Nanos
 from stack.wire import icmp as wire
 from stack.wire import ipv4, ipv6
@@ -158,6 +159,8 @@ class Icmp:
         except StackError:
             mib.IpOutNoRoutes += proto == ipv4.ICMP
             mib.Ip6OutNoRoutes += proto != ipv4.ICMP
+            mib.IcmpOutErrors += proto == ipv4.ICMP
+            mib.Icmp6OutErrors += proto != ipv4.ICMP
             return
         mib.IcmpOutMsgs += proto == ipv4.ICMP
         mib.Icmp6OutMsgs += proto != ipv4.ICMP
@@ -263,9 +266,11 @@ class Icmp:
         sport, dport = data[0:2], data[2:4]
         if proto == ipv4.TCP:
             key = dst + src + dport + sport
-            if key in stack.tcp.flows:
-                now_mtu = self._learn(src, dst, mtu, now) if mtu else None
-                stack.tcp.icmp_error(key, err, hard, now_mtu, int.from_bytes(data[4:8], "big"), now)
+            seq = int.from_bytes(data[4:8], "big")
+            conn = stack.tcp.flows.get(key)
+            # RFC 5927 §4.1: what an off-path liar has to guess. TCP checks again, for errors that teach no MTU.
+            if conn is not None and (seq - conn.tcb.snd_una) & MASK32 <= conn.tcb.snd_nxt - conn.tcb.snd_una:
+                stack.tcp.icmp_error(key, err, hard, self._learn(src, dst, mtu, now), seq, now)
                 return
         elif proto == ipv4.UDP:
             local, remote = (src, int.from_bytes(sport, "big")), (dst, int.from_bytes(dport, "big"))

@@ -47,8 +47,8 @@ def send(
     tos: int = 0,
     df: bool = False,
     csum_offset: int = 0,
-) -> None:
-    """Queue `header` + `data` for `dst`, in fragments where they exceed the path.
+) -> bool:
+    """Queue `header` + `data` for `dst`, in fragments where they exceed the path; False if the outbox was full.
 
     With `csum_offset` the packet leaves the rest of its checksum to the device; ask `csum_offloaded` before. With `df`
     an IPv4 packet that fits bears DF, one that does not is cut here (IP_PMTUDISC_WANT). Raises EMSGSIZE.
@@ -61,19 +61,17 @@ def send(
     if v4:
         stack.mib.IpOutRequests += 1
         if length + 20 > route.mtu:
-            _fragment4(stack, route, dst, proto, header, data, ttl, tos)
-            return
+            return _fragment4(stack, route, dst, proto, header, data, ttl, tos)
         # An unfragmentable packet needs no identity (RFC 6864 §4.1); others get one that nobody can guess.
         ident, flags = (0, ipv4.DF) if df else (stack.entropy.u16(), 0)
         ip = ipv4.emit_ipv4(length, proto, route.src, dst, ttl=ttl, tos=tos, ident=ident, flags=flags)
     else:
         stack.mib.Ip6OutRequests += 1
         if length + 40 > route.mtu:
-            _fragment6(stack, route, dst, proto, header, data, ttl, tos)
-            return
+            return _fragment6(stack, route, dst, proto, header, data, ttl, tos)
         ip = ipv6.emit_ipv6(length, proto, route.src, dst, hops=ttl, tos=tos)
     vnet = VNET.pack(NEEDS_CSUM, 0, 0, 0, len(ip), csum_offset) if csum_offset else VNET_NONE
-    queue(stack, route, vnet + ip + header, data)
+    return queue(stack, route, vnet + ip + header, data)
 
 
 def queue(stack: "Stack", route: Route, head: bytes, data: bytes | memoryview) -> bool:
@@ -92,7 +90,7 @@ def _pieces(size: int, total: int) -> list[tuple[int, int]]:
 
 def _fragment4(
     stack: "Stack", route: Route, dst: bytes, proto: int, header: bytes, data: bytes | memoryview, ttl: int, tos: int
-) -> None:
+) -> bool:
     """RFC 791 §3.2. The transport header rides in the first piece."""
     body = memoryview(header + bytes(data))
     ident = stack.entropy.u16()
@@ -101,14 +99,15 @@ def _fragment4(
         ip = ipv4.emit_ipv4(end - start, proto, route.src, dst, ttl=ttl, tos=tos, ident=ident, flags=flags)
         if not queue(stack, route, VNET_NONE + ip, body[start:end]):
             stack.mib.IpFragFails += 1
-            return
+            return False
         stack.mib.IpFragCreates += 1
     stack.mib.IpFragOKs += 1
+    return True
 
 
 def _fragment6(
     stack: "Stack", route: Route, dst: bytes, proto: int, header: bytes, data: bytes | memoryview, ttl: int, tos: int
-) -> None:
+) -> bool:
     """RFC 8200 §4.5; the identification is random, RFC 7739 §5.1."""
     body = memoryview(header + bytes(data))
     ident = stack.entropy.u32()
@@ -117,6 +116,7 @@ def _fragment6(
         frag = ipv6.emit_fragment(proto, start, end < len(body), ident)
         if not queue(stack, route, VNET_NONE + ip + frag, body[start:end]):
             stack.mib.Ip6FragFails += 1
-            return
+            return False
         stack.mib.Ip6FragCreates += 1
     stack.mib.Ip6FragOKs += 1
+    return True
