@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from stack.tcp import timers as T
 from stack.tcp.scoreboard import Sent
-from stack.tcp.state import ESTABLISHED, SENDING
+from stack.tcp.state import DRAINING, ESTABLISHED
 from stack.units import MSEC, Nanos
 
 if TYPE_CHECKING:
@@ -354,7 +354,7 @@ def tlp_schedule(conn: "TcpConn", now: Nanos) -> None:
         or conn.board.sacked_out
         or rec.tlp_high_seq != NO_MARK
         or not conn.demux.sysctl.tcp_early_retrans
-        or conn.state not in SENDING
+        or conn.state not in DRAINING
     ):
         at[T.TLP] = T.NEVER
         return
