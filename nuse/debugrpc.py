@@ -183,7 +183,7 @@ class DebugMethods:
 
     def _sockets(self) -> Iterator[dict[str, Any]]:
         udp = [("udp", endpoint) for endpoint in self.stack.udp.endpoints()]
-        echo = [("icmp", endpoint) for endpoint in self.stack.icmp.endpoints()]
+        echo = [("icmp", endpoint) for endpoint in self.stack.icmp.echo.endpoints()]
         return (socket_row(proto, endpoint) for proto, endpoint in udp + echo)
 
     def _routes(self) -> list[dict[str, Any]]:

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kit.recorder import Recorder
 
+from kit.recorder import Recorder
 from nuse import debugsock
 from nuse.debugsock import MAX_CLIENTS, MAX_LINE, DebugServer
 from nuse.device import pair
