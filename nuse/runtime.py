@@ -202,7 +202,7 @@ class Runtime:
     def attach(self, listener_fd: int, pid: int, policy: Message) -> None:
         """Serve a program; takes the descriptor over."""
         assert self.supervisor is not None
-        self.supervisor.attach(listener_fd, pid, policy)
+        self.supervisor.attach(listener_fd, pid)  # policy: MPTCP, once there is one
 
     def request_stop(self) -> None:
         """Begin to stop."""
