@@ -257,7 +257,7 @@ def _send_new(conn: "TcpConn", seq: int, size: int, fin: bool, now: Nanos) -> Pa
                 size = got
                 fin = False
     end = seq + size
-    if end == sendq.end:
+    if size and end == sendq.end:
         flags |= PSH
         if size % tcb.mss_cache:
             conn.snd_sml = end
