@@ -161,7 +161,7 @@ class RouteTable:
         def rank(each: tuple[bytes, int, bool]) -> tuple[int, bool, bool, int]:
             addr, length, here = each
             mine = _scope6(addr)
-            fit = -mine if mine >= scope else mine - 16  # the smallest that is large enough, else the largest
+            fit = -mine if mine >= scope else mine - 32  # the smallest that is large enough, else the largest
             return fit, here, _label6(addr) == label, min(common_bits(addr, dst), length)
 
         return max(found, key=rank)[0]
