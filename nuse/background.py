@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -17,11 +18,12 @@ from nuse import log
 from nuse.config import Config, ConfigError
 from nuse.refusal import EXIT_REFUSED, Refused
 from nuse.statedir import StateDir
+from nuse.sweep import sweep
 
 
 @dataclass(slots=True)
 class Background:
-    """A stack that was started; `stop` is for those on a leash."""
+    """A stack that we started as its parent."""
 
     state: StateDir
     pid: int
@@ -30,12 +32,14 @@ class Background:
     leash: int = -1
 
     def stop(self) -> None:
-        """Let go of the leash and wait until every trace is removed."""
+        """End it, and wait until every trace is removed."""
         if self.leash >= 0:
             os.close(self.leash)
             self.leash = -1
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(self.pid, 0)
+        else:
+            os.kill(self.pid, signal.SIGTERM)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
 
 
 def start_background(config: Config, *, leashed: bool = False) -> Background:
@@ -65,6 +69,7 @@ def start_background(config: Config, *, leashed: bool = False) -> Background:
             raise Refused(answer["error"])
     except BaseException:
         started.stop()
+        sweep(state)
         raise
     started.links, started.warnings = answer["links"], answer["warnings"]
     return started

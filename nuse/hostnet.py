@@ -216,11 +216,6 @@ class HostNet:
             self.state.release()
 
 
-def leftovers(state: StateDir) -> bool:
-    """Whether a stack that was killed left things behind."""
-    return bool(state.journal("up").steps)
-
-
 def free_number(ip: IPRoute) -> int:
     """The first number whose device and networks nobody has. Raises Refused."""
     taken = {link.get_attr("IFLA_IFNAME") for link in ip.get_links()}

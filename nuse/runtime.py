@@ -25,6 +25,7 @@ from nuse.loop import monotonic_ns
 from nuse.refusal import Refused
 from nuse.shim.supervisor import Supervisor
 from nuse.statedir import StateDir
+from nuse.sweep import sweep_private
 from nuse.tun import Tun
 from stack.host import Stack
 
@@ -82,6 +83,7 @@ class Runtime:
             raise Refused(f"a stack named {self.config.name!r} is running already; `nuse down`, or take another --name")
         self._claimed = True
         try:
+            await self._outside_loop(sweep_private)
             await self._outside_loop(self.hostnet.up)
             self._assemble()
             await self._listen()

@@ -66,20 +66,17 @@ def _short(spec: str) -> str:
 
 def down(args: argparse.Namespace) -> int:
     """End a stack and remove what it left, whether it ended well or not."""
-    from nuse.hostnet import HostNet, leftovers
+    from nuse.sweep import sweep
 
     state = StateDir(check_name(args.name or DEFAULT_NAME))
     pid = state.holder()
-    if pid is None and not leftovers(state):
+    if pid is None and not state.journal("up").steps:
         say(f"no stack named {state.name} is up")
-        return 0
     if pid and not end_process(pid, signal.SIGTERM, PATIENCE):
         say(f"stack {state.name} does not end; killing it")
         end_process(pid, signal.SIGKILL, PATIENCE)
-    if leftovers(state) and state.claim():
-        for failure in HostNet(Config(name=state.name), state).down():
-            say(f"could not remove {failure}")
-        state.release()
+    for failure in sweep(state):
+        say(f"could not remove {failure}")
     return 0
 
 
