@@ -1,0 +1,261 @@
+"""A program's UDP or echo ("ping") socket: datagrams between a SOCK_SEQPACKET carrier and an endpoint of the stack.
+
+Received datagrams are put into the carrier, so that poll, read and recv work natively; who sent each is kept in
+`entries` beside it. When a program asks for the address, the supervisor takes the datagram out through a copy of the
+program's end. It knows which entry that is even if the program mixed in plain reads: SIOCOUTQ of our end is the
+memory of what has not been taken, each datagram's share depends on its length alone, so what is missing has been
+read.
+
+An asynchronous error (ICMP port unreachable) cannot make an AF_UNIX socket poll ERR, so an empty datagram wakes the
+program; the notified calls and SO_ERROR then give the errno, a plain recv gives 0 bytes.
+"""
+
+import errno
+import socket
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from nuse.shim import carrier
+from nuse.shim.hub import Hub
+from nuse.shim.poller import ERR, HUP, IN, OUT
+from nuse.shim.sock import SockAddr, Socket
+from stack.errors import StackError
+from stack.events import FAILED
+
+LARGEST = 65536
+SENDS = 64  # datagrams taken from one program per turn
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """What is known of a datagram in the carrier. `addr` None: the marker of an asynchronous error."""
+
+    addr: SockAddr | None
+    dst: bytes
+    ttl: int
+    tos: int
+    link_index: int
+    stamp: int  # CLOCK_REALTIME ns
+    charge: int = 0
+
+
+class _Charges:
+    """SIOCOUTQ of one datagram by length, measured once per length on a pair of our own."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, int] = {}
+        self._pair: tuple[socket.socket, socket.socket] | None = None
+
+    def of(self, length: int) -> int:
+        charge = self._known.get(length)
+        if charge is None:
+            if self._pair is None:
+                self._pair = carrier.make_pair(socket.SOCK_SEQPACKET, nonblock=True)
+            ours, theirs = self._pair
+            ours.send(bytes(length))
+            charge = self._known[length] = carrier.untaken(ours)
+            theirs.recv(length)
+        return charge
+
+
+_charges = _Charges()
+
+
+class DatagramSocket(Socket):
+    """See the module. `waiting` holds blocked receive calls, each with a `serve(entry, data)`."""
+
+    __slots__ = ("_held", "_mask", "_total", "endpoint", "entries", "shut_write")
+
+    def __init__(self, hub: Hub, v6: bool, proto: int, end: socket.socket, name: str, endpoint: Any) -> None:
+        super().__init__(hub, v6, socket.SOCK_DGRAM, proto, end, name)
+        self.endpoint = endpoint
+        endpoint.owner = self
+        self.entries: deque[Entry] = deque()
+        self._total = 0  # charges of `entries`
+        self._held: tuple[Entry, bytes | memoryview] | None = None  # did not fit into the carrier
+        self._mask = IN
+        self.shut_write = False
+        hub.add(self)
+        hub.poller.watch(end.fileno(), IN, self._on_ready)
+
+    @property
+    def is_echo(self) -> bool:
+        """A ping socket."""
+        return self.proto not in (0, socket.IPPROTO_UDP)
+
+    # ------------------------------------------------------------------ towards the program
+
+    def on_events(self, mask: int) -> None:
+        """Datagrams or an error."""
+        if mask & FAILED:
+            self.error = self.endpoint.take_error() or self.error
+            if self.error and self.waiting:
+                self.waiting[0].finish(-self.take_error())
+            elif self.error:
+                self._put(Entry(None, b"", 0, 0, 0, 0), b"")
+        self.deliver()
+
+    def next(self) -> tuple[Entry, bytes | memoryview] | None:
+        """The oldest datagram that is not in the carrier."""
+        if self._held is not None:
+            held, self._held = self._held, None
+            return held
+        datagram = self.endpoint.recv()
+        if datagram is None:
+            return None
+        entry = Entry(
+            (datagram.addr, datagram.port),
+            datagram.dst,
+            datagram.ttl,
+            datagram.tos,
+            datagram.link.index,
+            time.time_ns(),
+        )
+        return entry, datagram.data
+
+    def deliver(self) -> None:
+        """Answer blocked receivers, then fill the carrier."""
+        while True:
+            if self._mask & OUT and not self.waiting:
+                return
+            found = self.next()
+            if found is None:
+                return
+            if self.waiting and found[0].addr is None:
+                if self.error:
+                    self.waiting[0].finish(-self.take_error())
+            elif self.waiting:
+                self.waiting[0].serve(*found)
+            elif not self._put(*found):
+                return
+
+    def give_back(self, entry: Entry, data: bytes | memoryview) -> None:
+        """A receiver was interrupted before it got this one: it is the next again."""
+        if self._held is None:
+            self._held = entry, data
+        self.deliver()
+
+    def _put(self, entry: Entry, data: bytes | memoryview) -> bool:
+        try:
+            self.end.send(data, socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            self._held = (entry, data) if self._held is None else self._held
+            self._want(self._mask | OUT)
+            return False
+        except OSError:  # closed; HUP tells next
+            return False
+        entry.charge = _charges.of(len(data))
+        self._total += entry.charge
+        self.entries.append(entry)
+        return True
+
+    def settle(self) -> None:
+        """Forget the entries of datagrams that the program has taken by plain reads."""
+        left = carrier.untaken(self.end)
+        while self._total > left and self.entries:
+            self._total -= self.entries.popleft().charge
+
+    def take(self, theirs: socket.socket, peek: bool) -> tuple[Entry, bytes] | None:
+        """The next datagram out of the carrier, or None; `theirs` is a copy of the program's end."""
+        self.settle()
+        while self.entries:
+            entry = self.entries[0]
+            try:
+                data = theirs.recv(LARGEST, socket.MSG_DONTWAIT | (socket.MSG_PEEK if peek else 0))
+            except BlockingIOError:  # another thread was faster
+                return None
+            if not peek or entry.addr is None:
+                self.entries.popleft()
+                self._total -= entry.charge
+            if entry.addr is not None:
+                return entry, data
+            if peek:
+                theirs.recv(0, socket.MSG_DONTWAIT)
+            if self.error:
+                raise StackError(self.take_error(), "an earlier datagram was answered with an error")
+        return None
+
+    # ------------------------------------------------------------------ from the program
+
+    def _want(self, mask: int) -> None:
+        if mask != self._mask:
+            self._mask = mask
+            self.hub.poller.change(self.end.fileno(), mask)
+
+    def _on_ready(self, bits: int) -> None:
+        if bits & OUT:
+            self._want(self._mask & ~OUT)
+            self.deliver()
+        if bits & (IN | HUP | ERR):
+            self.send_pending(closed=bool(bits & (HUP | ERR)))
+        if bits & (HUP | ERR):
+            self._closed()
+
+    def send_pending(self, *, closed: bool = False) -> None:
+        """Send what the program has written natively."""
+        sent = 0
+        while sent < SENDS or closed:
+            try:
+                data = self.end.recv(LARGEST)
+            except OSError:
+                break
+            if not data and (closed or self.shut_write) and not carrier.unread(self.end):
+                if not closed:
+                    self._want(self._mask & ~IN)
+                break
+            sent += 1
+            self._send_native(data)
+        if sent:
+            self.hub.wake()
+
+    def _send_native(self, data: bytes) -> None:
+        """The program was told long ago that this is sent, so an errno has nowhere to go, as with a lost datagram."""
+        try:
+            self.endpoint.sendto(data, None, self.hub.now())
+        except StackError as error:
+            if error.errno == errno.ECONNREFUSED and not self.error:
+                self.error = error.errno
+
+    def send(self, data: bytes, dest: SockAddr | None) -> int:
+        """A notified sendto or sendmsg."""
+        self.send_pending()
+        if self.shut_write:
+            raise StackError(errno.EPIPE, "shut down")
+        if self.error:
+            raise StackError(self.take_error(), "an earlier datagram was answered with an error")
+        self.endpoint.sendto(data, dest, self.hub.now())
+        self.hub.wake()
+        return len(data)
+
+    # ------------------------------------------------------------------ names and ends
+
+    def local_address(self) -> SockAddr | None:
+        """getsockname."""
+        local: SockAddr = self.endpoint.local
+        return local
+
+    def remote_address(self) -> SockAddr | None:
+        """getpeername."""
+        remote: SockAddr | None = self.endpoint.remote
+        return remote
+
+    def _closed(self) -> None:
+        self.endpoint.owner = None
+        self.endpoint.close()
+        for waiting in list(self.waiting):
+            waiting.finish(0)
+        self.hub.remove(self)
+        self.forget_end()
+        self.hub.wake()
+
+    def kill(self) -> None:
+        """The stack goes away."""
+        theirs = self.copy()
+        if theirs is not None:
+            carrier.spoil(theirs)
+            theirs.close()
+        for waiting in list(self.waiting):
+            waiting.finish(-errno.ECONNRESET)
+        self._closed()

@@ -1,0 +1,87 @@
+"""Which file is meant by a program's descriptor, and a short-lived copy of it.
+
+`/proc/TID/fd/N` reads `socket:[inode]`. The inode stays the same through dup, fork, exec and descriptor passing, and
+its number is not used again until the kernel's 32-bit counter has gone round. So that text is a socket's name, and
+the key of the supervisor's table.
+"""
+
+import errno
+import os
+import socket
+from collections import OrderedDict
+
+from nuse.shim import native
+
+PIDFDS = 256  # tasks whose pidfd is kept
+
+
+def file_name(tid: int, fd: int) -> str:
+    """The name of the file behind a task's descriptor; empty if there is none."""
+    try:
+        return os.readlink(f"/proc/{tid}/fd/{fd}")
+    except OSError:
+        return ""
+
+
+def socket_name(fd: int) -> str:
+    """The same name for a socket of our own process."""
+    return f"socket:[{os.fstat(fd).st_ino}]"
+
+
+class Tasks:
+    """Copies of programs' descriptors through cached pidfds."""
+
+    def __init__(self) -> None:
+        self._pidfds: OrderedDict[int, int] = OrderedDict()
+
+    def _pidfd(self, tid: int) -> int:
+        pidfd = self._pidfds.get(tid)
+        if pidfd is None:
+            pidfd = self._pidfds[tid] = native.pidfd_open(tid)
+            if len(self._pidfds) > PIDFDS:
+                os.close(self._pidfds.popitem(last=False)[1])
+        else:
+            self._pidfds.move_to_end(tid)
+        return pidfd
+
+    def copy(self, tid: int, fd: int) -> int:
+        """Our own descriptor of the same open file; close it soon. Raises OSError (EBADF, ESRCH, EPERM)."""
+        try:
+            return native.pidfd_getfd(self._pidfd(tid), fd)
+        except OSError as error:
+            if error.errno != errno.ESRCH:
+                raise
+        os.close(self._pidfds.pop(tid))  # that task died, and its number may be another's now
+        return native.pidfd_getfd(self._pidfd(tid), fd)
+
+    def copy_socket(self, tid: int, fd: int, name: str, kind: int) -> socket.socket | None:
+        """A copy of the carrier end `name`, if that is what the descriptor is; else, or if out of reach, None."""
+        try:
+            copy = self.copy(tid, fd)
+        except OSError:
+            return None
+        sock = socket.socket(socket.AF_UNIX, kind, 0, fileno=copy)
+        if socket_name(copy) == name:
+            return sock
+        sock.close()
+        return None
+
+    def find(self, name: str, kind: int) -> socket.socket | None:
+        """Search the known tasks for the carrier end `name`. Slow; for what is rare (a reset, a finished connect)."""
+        for tid in reversed(list(self._pidfds)):
+            try:
+                numbers = os.listdir(f"/proc/{tid}/fd")
+            except OSError:
+                continue
+            for number in numbers:
+                if file_name(tid, int(number)) == name:
+                    found = self.copy_socket(tid, int(number), name, kind)
+                    if found is not None:
+                        return found
+        return None
+
+    def close(self) -> None:
+        """Drop all pidfds."""
+        for pidfd in self._pidfds.values():
+            os.close(pidfd)
+        self._pidfds.clear()

@@ -1,0 +1,339 @@
+"""Socket options as a table: what each holds, which values it takes, what it changes. syscalls_opt.py moves the bytes.
+
+A known option that cannot matter here (IP_RECVERR, SO_PRIORITY …) is stored and read back, so programs see a Linux; an
+unknown one is ENOPROTOOPT.
+"""
+
+import errno
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from nuse.shim.datagram import DatagramSocket
+from nuse.shim.sock import Socket
+from nuse.shim.stream import LISTENING, StreamSocket
+from nuse.shim.tcpinfo import pack_tcp_info
+from stack.errors import StackError
+
+SOL_IP, SOL_SOCKET, SOL_TCP, SOL_UDP, SOL_IPV6 = 0, 1, 6, 17, 41
+SO_REUSEADDR, SO_TYPE, SO_ERROR, SO_BROADCAST, SO_SNDBUF, SO_RCVBUF = 2, 3, 4, 6, 7, 8
+SO_LINGER, SO_REUSEPORT, SO_RCVTIMEO, SO_SNDTIMEO = 13, 15, 20, 21
+SO_TIMESTAMP, SO_TIMESTAMPNS = 29, 35
+IP_PKTINFO, IP_RECVTTL, IP_RECVTOS = 8, 12, 13
+IPV6_V6ONLY, IPV6_RECVPKTINFO, IPV6_RECVHOPLIMIT, IPV6_RECVTCLASS = 26, 49, 51, 66
+I31 = 2**31 - 1
+_INT = struct.Struct("=i")
+_TWO_INTS = struct.Struct("=ii")
+_TIMEVAL = struct.Struct("=qq")
+_UCRED = struct.Struct("=iii")
+
+Key = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Opt:
+    """One option. `field` names the TcpOptions field behind it; `dgram` the DatagramOptions one."""
+
+    default: int = 0
+    low: int = -(2**31)
+    high: int = I31
+    boolean: bool = False
+    field: str = ""
+    dgram: str = ""
+    native: bool = False  # the carrier obeys it too, so the kernel sets it there as well
+    sysctl: str = ""  # where an unset value is read
+    writable: bool = True
+    tcp_only: bool = False
+
+
+def _bool(**more: Any) -> Opt:
+    return Opt(boolean=True, **more)
+
+
+INTS: dict[Key, Opt] = {
+    (SOL_SOCKET, 1): _bool(),  # SO_DEBUG
+    (SOL_SOCKET, SO_REUSEADDR): _bool(),
+    (SOL_SOCKET, 5): _bool(),  # SO_DONTROUTE
+    (SOL_SOCKET, SO_BROADCAST): _bool(dgram="broadcast"),
+    (SOL_SOCKET, 9): _bool(field="keepalive"),
+    (SOL_SOCKET, 10): _bool(),  # SO_OOBINLINE
+    (SOL_SOCKET, 11): _bool(),  # SO_NO_CHECK
+    (SOL_SOCKET, 12): Opt(),  # SO_PRIORITY
+    (SOL_SOCKET, SO_REUSEPORT): _bool(),
+    (SOL_SOCKET, 16): _bool(),  # SO_PASSCRED
+    (SOL_SOCKET, 18): Opt(default=1, native=True),  # SO_RCVLOWAT
+    (SOL_SOCKET, 19): Opt(default=1, writable=False),  # SO_SNDLOWAT
+    (SOL_SOCKET, SO_TIMESTAMP): _bool(),
+    (SOL_SOCKET, SO_TIMESTAMPNS): _bool(),
+    (SOL_SOCKET, 36): Opt(),  # SO_MARK
+    (SOL_SOCKET, 37): Opt(),  # SO_TIMESTAMPING
+    (SOL_SOCKET, 40): _bool(),  # SO_RXQ_OVFL
+    (SOL_SOCKET, 43): _bool(),  # SO_NOFCS
+    (SOL_SOCKET, 45): _bool(),  # SO_SELECT_ERR_QUEUE
+    (SOL_SOCKET, 46): Opt(low=0),  # SO_BUSY_POLL
+    (SOL_SOCKET, 47): Opt(default=-1),  # SO_MAX_PACING_RATE
+    (SOL_SOCKET, 49): Opt(),  # SO_INCOMING_CPU
+    (SOL_SOCKET, 56): Opt(writable=False),  # SO_INCOMING_NAPI_ID
+    (SOL_SOCKET, 60): _bool(),  # SO_ZEROCOPY: the kernel ignores MSG_ZEROCOPY on the carrier and copies
+    (SOL_TCP, 1): _bool(field="nodelay"),
+    (SOL_TCP, 2): Opt(default=536, field="maxseg"),
+    (SOL_TCP, 3): _bool(field="cork"),
+    (SOL_TCP, 4): Opt(field="keepidle", sysctl="tcp_keepalive_time"),
+    (SOL_TCP, 5): Opt(field="keepintvl", sysctl="tcp_keepalive_intvl"),
+    (SOL_TCP, 6): Opt(field="keepcnt", sysctl="tcp_keepalive_probes"),
+    (SOL_TCP, 7): Opt(field="syncnt", sysctl="tcp_syn_retries"),
+    (SOL_TCP, 8): Opt(field="linger2", sysctl="tcp_fin_timeout"),
+    (SOL_TCP, 9): Opt(field="defer_accept"),
+    (SOL_TCP, 10): Opt(low=0, field="window_clamp"),
+    (SOL_TCP, 12): _bool(default=1, field="quickack"),
+    (SOL_TCP, 16): _bool(),  # TCP_THIN_LINEAR_TIMEOUTS
+    (SOL_TCP, 17): _bool(),  # TCP_THIN_DUPACK
+    (SOL_TCP, 18): Opt(field="user_timeout_ms"),
+    (SOL_TCP, 24): Opt(),  # TCP_TIMESTAMP
+    (SOL_TCP, 25): Opt(field="notsent_lowat"),
+    (SOL_TCP, 27): Opt(low=0, high=1),  # TCP_SAVE_SYN
+    (SOL_TCP, 36): _bool(),  # TCP_INQ
+    (SOL_IP, 1): Opt(field="tos", dgram="tos"),
+    (SOL_IP, 2): Opt(field="ttl", dgram="ttl", sysctl="ip_default_ttl"),
+    (SOL_IP, 6): _bool(),  # IP_RECVOPTS
+    (SOL_IP, 7): _bool(),  # IP_RETOPTS
+    (SOL_IP, IP_PKTINFO): _bool(),
+    (SOL_IP, 10): Opt(default=1, low=0, high=5),  # IP_MTU_DISCOVER
+    (SOL_IP, 11): _bool(),  # IP_RECVERR
+    (SOL_IP, IP_RECVTTL): _bool(),
+    (SOL_IP, IP_RECVTOS): _bool(),
+    (SOL_IP, 15): _bool(),  # IP_FREEBIND
+    (SOL_IP, 20): _bool(),  # IP_RECVORIGDSTADDR
+    (SOL_IP, 21): Opt(low=0, high=255),  # IP_MINTTL
+    (SOL_IP, 24): _bool(),  # IP_BIND_ADDRESS_NO_PORT
+    (SOL_IP, 33): Opt(default=1, low=-1, high=255),  # IP_MULTICAST_TTL
+    (SOL_IP, 34): _bool(default=1),  # IP_MULTICAST_LOOP
+    (SOL_IP, 49): _bool(default=1),  # IP_MULTICAST_ALL
+    (SOL_IP, 51): Opt(),  # IP_LOCAL_PORT_RANGE
+    (SOL_IPV6, 16): Opt(default=-1, low=-1, high=255, field="ttl", dgram="ttl", sysctl="ip_default_ttl"),
+    (SOL_IPV6, 18): Opt(default=1, low=-1, high=255),  # IPV6_MULTICAST_HOPS
+    (SOL_IPV6, 19): _bool(default=1),  # IPV6_MULTICAST_LOOP
+    (SOL_IPV6, 23): Opt(default=1, low=0, high=5),  # IPV6_MTU_DISCOVER
+    (SOL_IPV6, 25): _bool(),  # IPV6_RECVERR
+    (SOL_IPV6, IPV6_V6ONLY): _bool(field="v6only"),
+    (SOL_IPV6, 29): _bool(default=1),  # IPV6_MULTICAST_ALL
+    (SOL_IPV6, 33): _bool(),  # IPV6_FLOWINFO_SEND
+    (SOL_IPV6, IPV6_RECVPKTINFO): _bool(),
+    (SOL_IPV6, IPV6_RECVHOPLIMIT): _bool(),
+    (SOL_IPV6, 62): _bool(),  # IPV6_DONTFRAG
+    (SOL_IPV6, IPV6_RECVTCLASS): _bool(),
+    (SOL_IPV6, 67): Opt(low=-1, high=255, field="tos", dgram="tos"),
+    (SOL_IPV6, 70): _bool(default=1),  # IPV6_AUTOFLOWLABEL
+    (SOL_IPV6, 72): Opt(),  # IPV6_ADDR_PREFERENCES
+    (SOL_IPV6, 73): Opt(low=0, high=255),  # IPV6_MINHOPCOUNT
+    (SOL_IPV6, 78): _bool(),  # IPV6_FREEBIND
+}
+TIMEVALS = {
+    20: SO_RCVTIMEO,
+    66: SO_RCVTIMEO,
+    21: SO_SNDTIMEO,
+    67: SO_SNDTIMEO,
+}  # old and 64-bit names: same layout here
+BUFFERS = {SO_SNDBUF: ("sndbuf", 4608), SO_RCVBUF: ("rcvbuf", 2304), 32: ("sndbuf", 4608), 33: ("rcvbuf", 2304)}
+BUFFER_MAX = 8 << 20  # bytes, after Linux's doubling
+IGNORED_BLOBS = {(SOL_SOCKET, 27), (SOL_SOCKET, 44)}  # SO_DETACH_FILTER, SO_LOCK_FILTER
+TCP_CONGESTION, TCP_INFO, TCP_FASTOPEN = (SOL_TCP, 13), (SOL_TCP, 11), (SOL_TCP, 23)
+SO_BINDTODEVICE = (SOL_SOCKET, 25)
+
+
+def timeout(sock: Socket, name: int) -> float | None:
+    """SO_RCVTIMEO or SO_SNDTIMEO in seconds; None waits for ever."""
+    seconds: float | None = sock.values.get((SOL_SOCKET, name))
+    return seconds
+
+
+def flag(sock: Socket, level: int, name: int) -> bool:
+    """A boolean option."""
+    return bool(sock.values.get((level, name)))
+
+
+def reuse(sock: Socket) -> dict[str, bool]:
+    """What bind asks of the stack."""
+    return {
+        "reuseaddr": flag(sock, SOL_SOCKET, SO_REUSEADDR),
+        "reuseport": flag(sock, SOL_SOCKET, SO_REUSEPORT),
+        "v6only": flag(sock, SOL_IPV6, IPV6_V6ONLY),
+    }
+
+
+def inherit(listening: StreamSocket, child: StreamSocket) -> None:
+    """An accepted socket has its listener's options."""
+    child.values = dict(listening.values)
+    child.options = listening.options.copy()
+
+
+def _known(sock: Socket, level: int, name: int) -> Opt:
+    opt = INTS.get((level, name))
+    stream = isinstance(sock, StreamSocket)
+    if opt is None or (level == SOL_TCP and not stream) or (level == SOL_IPV6 and not sock.v6):
+        raise StackError(errno.ENOPROTOOPT if opt is None or level != SOL_TCP else errno.EOPNOTSUPP, "no such option")
+    return opt
+
+
+def set_int(sock: Socket, level: int, name: int, value: int) -> bool:
+    """Set an int option; True if the kernel is to set it on the carrier too."""
+    opt = _known(sock, level, name)
+    if not opt.writable:
+        raise StackError(errno.ENOPROTOOPT, "read-only")
+    if not opt.low <= value <= opt.high:
+        raise StackError(errno.EINVAL, f"{value} is outside {opt.low}..{opt.high}")
+    if opt.boolean:
+        value = int(value != 0)
+    if (level, name) == (SOL_IPV6, IPV6_V6ONLY) and sock.local_address() not in (None, (bytes(16), 0)):
+        raise StackError(errno.EINVAL, "IPV6_V6ONLY after bind")
+    if isinstance(sock, StreamSocket) and opt.field:
+        unset = value == -1 and opt.field in ("ttl", "tos")
+        sock.set_option(opt.field, bool(value) if opt.boolean else 0 if unset else value)
+    elif isinstance(sock, DatagramSocket) and opt.dgram:
+        setattr(sock.endpoint.options, opt.dgram, bool(value) if opt.boolean else max(value, 0))
+    sock.values[level, name] = value
+    return opt.native
+
+
+def set_buffer(sock: Socket, name: int, value: int) -> None:
+    """SO_SNDBUF and SO_RCVBUF: doubled and bounded as in Linux. The carrier's own buffers stay as they are."""
+    field, least = BUFFERS[name]
+    size = min(max(max(value, 0) * 2, least), BUFFER_MAX)
+    if isinstance(sock, StreamSocket):
+        sock.set_option(field, size)
+    elif isinstance(sock, DatagramSocket):
+        setattr(sock.endpoint.options, field, size)
+    sock.values[SOL_SOCKET, SO_SNDBUF if field == "sndbuf" else SO_RCVBUF] = size
+
+
+def set_linger(sock: Socket, raw: bytes) -> None:
+    """struct linger."""
+    on, seconds = _TWO_INTS.unpack_from(raw)
+    sock.values[SOL_SOCKET, SO_LINGER] = (int(on != 0), seconds)
+    if isinstance(sock, StreamSocket):
+        sock.set_option("linger", seconds if on else -1)
+
+
+def set_timeval(sock: Socket, name: int, raw: bytes) -> None:
+    """struct timeval of SO_RCVTIMEO and SO_SNDTIMEO; zero waits for ever, EDOM for microseconds that are none."""
+    seconds, micros = _TIMEVAL.unpack_from(raw)
+    if not 0 <= micros < 1_000_000:
+        raise StackError(errno.EDOM, f"{micros} µs")
+    value = max(seconds, 0) + (micros / 1e6 if seconds >= 0 else 0)
+    key = (SOL_SOCKET, TIMEVALS[name])
+    if value or seconds < 0:
+        sock.values[key] = value
+    else:
+        sock.values.pop(key, None)
+
+
+def get_int(sock: Socket, level: int, name: int) -> int:
+    """An int option's value."""
+    special = _SPECIAL.get((level, name))
+    if special is not None:
+        return special(sock)
+    opt = _known(sock, level, name)
+    if isinstance(sock, StreamSocket) and name == 2 and level == SOL_TCP and sock.conn is not None:
+        return int(sock.conn.info(sock.hub.now()).snd_mss)
+    value: int | None = sock.values.get((level, name))
+    if value is not None and not (value == -1 and opt.sysctl):
+        return value
+    if opt.sysctl:
+        return int(getattr(sock.hub.stack.sysctl, opt.sysctl))
+    return 0 if opt.default == -1 and opt.field == "tos" else opt.default
+
+
+def _accepting(sock: Socket) -> int:
+    return int(isinstance(sock, StreamSocket) and sock.phase == LISTENING)
+
+
+def _buffer(name: int) -> Callable[[Socket], int]:
+    def read(sock: Socket) -> int:
+        value: int | None = sock.values.get((SOL_SOCKET, name))
+        if value is not None:
+            return value
+        sysctl = sock.hub.stack.sysctl
+        if not isinstance(sock, StreamSocket):
+            return int(sysctl.rmem_default)
+        return int((sysctl.tcp_wmem if name == SO_SNDBUF else sysctl.tcp_rmem)[1])
+
+    return read
+
+
+def _mtu(sock: Socket) -> int:
+    remote = sock.remote_address()
+    if remote is None:
+        raise StackError(errno.ENOTCONN, "not connected")
+    return int(sock.hub.stack.route(remote[0]).mtu)
+
+
+_SPECIAL: dict[Key, Callable[[Socket], int]] = {
+    (SOL_SOCKET, SO_TYPE): lambda sock: sock.kind,
+    (SOL_SOCKET, SO_ERROR): lambda sock: sock.take_error(),
+    (SOL_SOCKET, 30): _accepting,
+    (SOL_SOCKET, 38): lambda sock: sock.proto,
+    (SOL_SOCKET, 39): lambda sock: 10 if sock.v6 else 2,
+    (SOL_SOCKET, SO_SNDBUF): _buffer(SO_SNDBUF),
+    (SOL_SOCKET, SO_RCVBUF): _buffer(SO_RCVBUF),
+    (SOL_IP, 14): _mtu,
+    (SOL_IPV6, 24): _mtu,
+    TCP_FASTOPEN: lambda sock: 0,
+    (SOL_TCP, 30): lambda sock: 0,
+}
+
+
+def get_blob(sock: Socket, level: int, name: int) -> bytes | None:
+    """The value of an option that is not an int, None if it is one."""
+    if level == SOL_SOCKET:
+        if name in TIMEVALS:
+            seconds = timeout(sock, TIMEVALS[name]) or 0.0
+            return _TIMEVAL.pack(int(seconds), round(seconds % 1 * 1e6))
+        if name == SO_LINGER:
+            return _TWO_INTS.pack(*sock.values.get((SOL_SOCKET, SO_LINGER), (0, 0)))
+        if name == 17:  # SO_PEERCRED of an INET socket
+            return _UCRED.pack(0, -1, -1)
+        if name == 57:  # SO_COOKIE
+            return int(sock.name[8:-1]).to_bytes(8, "little")
+        if name == SO_BINDTODEVICE[1]:
+            return bytes(sock.values.get(SO_BINDTODEVICE, b""))
+    if isinstance(sock, StreamSocket):
+        if (level, name) == TCP_CONGESTION:
+            chosen = sock.options.congestion or sock.hub.stack.sysctl.tcp_congestion_control
+            return str(chosen).encode().ljust(16, b"\0")
+        if (level, name) == TCP_INFO:
+            return pack_tcp_info(sock)
+    return None
+
+
+def set_blob(sock: Socket, level: int, name: int, raw: bytes) -> bool:
+    """Set an option that is not an int; False if it is one."""
+    if level == SOL_SOCKET and name in TIMEVALS:
+        if len(raw) < _TIMEVAL.size:
+            raise StackError(errno.EINVAL, "short timeval")
+        set_timeval(sock, name, raw)
+    elif (level, name) == (SOL_SOCKET, SO_LINGER):
+        if len(raw) < _TWO_INTS.size:
+            raise StackError(errno.EINVAL, "short linger")
+        set_linger(sock, raw)
+    elif (level, name) == SO_BINDTODEVICE:
+        _bind_to_device(sock, raw)
+    elif (level, name) == TCP_CONGESTION and isinstance(sock, StreamSocket):
+        sock.set_option("congestion", raw.split(b"\0")[0].decode(errors="replace"))
+    elif (level, name) == (SOL_TCP, 31):  # TCP_ULP: no kernel TLS here
+        raise StackError(errno.ENOENT, "no such upper layer protocol")
+    elif (level, name) not in IGNORED_BLOBS:
+        return False
+    return True
+
+
+def _bind_to_device(sock: Socket, raw: bytes) -> None:
+    name = raw.split(b"\0")[0]
+    if name and name.decode(errors="replace") not in sock.hub.stack.links:
+        raise StackError(errno.ENODEV, "no such link")
+    sock.values[SO_BINDTODEVICE] = name + b"\0" if name else b""
+
+
+def int_of(raw: bytes) -> int:
+    """The int in an option's bytes; a single byte is taken too, as Linux's IP options do."""
+    return int(_INT.unpack_from(raw)[0]) if len(raw) >= 4 else raw[0] if raw else 0

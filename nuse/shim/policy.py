@@ -1,0 +1,27 @@
+"""Which sockets of a program the stack serves; all others are the kernel's."""
+
+import socket
+from dataclasses import dataclass
+
+from nuse.shim.abi import IPPROTO_MPTCP
+
+_TCP = (0, socket.IPPROTO_TCP, IPPROTO_MPTCP)
+
+
+@dataclass(slots=True)
+class Policy:
+    """Settings of one program. Everything INET is the stack's."""
+
+    udp: bool = True
+    ping: bool = True
+
+    def serves(self, family: int, kind: int, proto: int) -> bool:
+        """True if socket(family, kind, proto) is to be ours."""
+        if kind == socket.SOCK_STREAM:
+            return proto in _TCP
+        if kind != socket.SOCK_DGRAM:
+            return False
+        if proto in (0, socket.IPPROTO_UDP):
+            return self.udp
+        echo = socket.IPPROTO_ICMP if family == socket.AF_INET else socket.IPPROTO_ICMPV6
+        return self.ping and proto == echo

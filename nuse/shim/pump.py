@@ -1,0 +1,177 @@
+"""The data pump of an established connection: carrier ⇄ TcpConn, never a copy of payload in Python.
+
+Towards the program: views of the receive queue go into one writev, and only what the carrier took is consumed, so a
+slow program closes the TCP window. From the program: one read gives an immutable chunk that the send queue keeps;
+with a full send queue the carrier is left unread, and the program blocks or polls not-writable.
+"""
+
+import os
+import socket
+from typing import Any, Protocol
+
+from nuse.shim.poller import ERR, HUP, IN, OUT, Poller
+from stack.errors import StackError
+
+READ = 1 << 18  # bytes a read may take from the program at once
+WRITE = 1 << 20  # bytes offered to the program at once
+READS = 4  # chunks per turn, so that one bulk sender leaves the others their share
+
+
+class Ends(Protocol):
+    """Who is told how either side ends."""
+
+    def program_half_closed(self) -> None:
+        """shutdown(SHUT_WR): everything before it has been sent on."""
+
+    def program_closed(self, unread: bool) -> None:
+        """The last descriptor is closed; `unread` says that data in the carrier was not read."""
+
+    def all_delivered(self) -> None:
+        """After `fail`: the program's end of the carrier holds all that the peer had sent."""
+
+
+class Pump:
+    """Moves bytes while both sides live. The owner calls `to_program` on READABLE and PEER_CLOSED, `from_program` on
+    WRITABLE; the poller calls `on_ready`."""
+
+    __slots__ = (
+        "_ends",
+        "_eof",
+        "_failing",
+        "_fin_passed",
+        "_hup",
+        "_mask",
+        "_poller",
+        "_reset",
+        "conn",
+        "discard",
+        "end",
+        "fd",
+    )
+
+    def __init__(self, end: socket.socket, conn: Any, poller: Poller, ends: Ends) -> None:
+        self.end = end
+        self.fd = end.fileno()
+        self.conn = conn
+        self.discard = False  # the program did SHUT_RD: what comes is thrown away
+        self._poller = poller
+        self._ends = ends
+        self._eof = False  # nothing more comes from the program
+        self._hup = False  # the program has closed; the poller no longer watches
+        self._reset = False  # the program closed with unread data, told by a write
+        self._failing = False  # the connection is dead; only the rest has to be delivered
+        self._fin_passed = False  # the peer's FIN has been shown to the program
+        self._mask = IN
+
+    def start(self) -> None:
+        """Begin; the poller must not know the descriptor yet."""
+        self._poller.watch(self.fd, self._mask, self.on_ready)
+        self.to_program()
+
+    def _want(self, mask: int) -> None:
+        if mask != self._mask:
+            self._mask = mask
+            if not self._hup:
+                self._poller.change(self.fd, mask)
+
+    def on_ready(self, bits: int) -> None:
+        """The carrier can be read or written, or the program has closed it."""
+        if bits & OUT:
+            self._want(self._mask & ~OUT)
+            self.to_program()
+        if bits & (HUP | ERR):
+            self._hup = True
+            self._poller.forget(self.fd)
+            if self._eof:
+                self._finish()
+                return
+        if bits & (IN | HUP | ERR):
+            self.from_program()
+
+    def to_program(self) -> None:
+        """Give the program what is in order, as much as the carrier takes, and then the end of the stream."""
+        conn = self.conn
+        while conn.readable:
+            try:
+                conn.consume(os.writev(self.fd, conn.views(WRITE)))
+            except BlockingIOError:
+                if not self._mask & OUT:
+                    self._want(self._mask | OUT)
+                return
+            except (BrokenPipeError, ConnectionResetError) as error:
+                if not self.discard:  # closed; HUP tells next, and the unread data make it a reset
+                    self._reset = self._reset or isinstance(error, ConnectionResetError)
+                    return
+                conn.consume(conn.readable)
+        if self._failing:
+            self._ends.all_delivered()
+        elif conn.peer_closed and not self._fin_passed:
+            self._fin_passed = True
+            self.end.shutdown(socket.SHUT_WR)
+
+    def from_program(self) -> None:
+        """Take what the program wrote while the send queue has room."""
+        conn = self.conn
+        if self._eof or self._failing:
+            return
+        for _ in range(READS):
+            if conn.send_space <= 0:
+                self._want(self._mask & ~IN)  # until WRITABLE
+                return
+            try:
+                data = os.read(self.fd, READ)
+            except BlockingIOError:
+                break
+            except ConnectionResetError:
+                self._eof = self._reset = True
+                self._finish()
+                return
+            if not data:
+                self._eof = True
+                self._end_of_file()
+                return
+            try:
+                conn.send(data)
+            except StackError:  # reset or timed out meanwhile: FAILED is on its way, and nobody will read this
+                self._want(self._mask & ~IN)
+                return
+            if len(data) < READ // 4:
+                break
+        if self._hup:
+            self._poller_is_gone()
+        else:
+            self._want(self._mask | IN)
+
+    def _poller_is_gone(self) -> None:
+        """The program has closed but left more than one turn's worth: read on at the loop's next turn."""
+        self._poller.soon(self.from_program)
+
+    def _end_of_file(self) -> None:
+        if self._hup:
+            self._finish()
+        else:
+            self._want(self._mask & ~IN)
+            self._ends.program_half_closed()
+
+    def _finish(self) -> None:
+        if not self._reset:
+            self._reset = self.end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+        self._ends.program_closed(self._reset)
+
+    def fail(self) -> None:
+        """The connection died: deliver what is there, then tell."""
+        self._failing = True
+        self._want(self._mask & ~IN)
+        self.to_program()
+
+    @property
+    def hung_up(self) -> bool:
+        """The program has closed its end, though bytes of it may still be on their way."""
+        return self._hup
+
+    def detach(self) -> None:
+        """Stop; our end stays open."""
+        if not self._hup:
+            self._hup = True
+            self._poller.forget(self.fd)
+        self._eof = True

@@ -1,0 +1,172 @@
+"""One filtered process tree: its listener, its notifications, the memory of the task that made the current one."""
+
+import asyncio
+import errno
+import logging
+import os
+import struct
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from nuse.shim import memory, sockaddr
+from nuse.shim.fdtable import file_name
+from nuse.shim.notif import Listener, Notification
+from stack.errors import StackError
+
+if TYPE_CHECKING:
+    from nuse.shim.hub import Hub
+    from nuse.shim.policy import Policy
+    from nuse.shim.sock import Pending, Socket
+
+log = logging.getLogger("nuse.shim")
+
+CONTINUE = 1 << 62  # a handler's result: the kernel is to do it
+LATER = None  # a handler's result: answered already, or when something happens
+RESTART_WITHIN = 1.0  # seconds in which an interrupted call's restart is recognised
+_INT = struct.Struct("=i")
+
+
+class Interrupted(Exception):
+    """The notification died while it was being handled: nobody is there to answer."""
+
+
+Handler = Callable[["Session", Notification], int | None]
+
+
+def signed(register: int) -> int:
+    """A C int in a 64-bit register."""
+    register &= 0xFFFFFFFF
+    return register - (1 << 32) if register & 0x80000000 else register
+
+
+class Session:
+    """Serves one listener until every task under its filter is gone.
+
+    A call's handler returns a result, or raises OSError for an errno. If the answer finds nobody, because a signal
+    interrupted the call after its work was done, the result is kept and given to the call's restart.
+    """
+
+    def __init__(self, hub: "Hub", listener_fd: int, pid: int, policy: "Policy", handlers: dict[int, Handler]) -> None:
+        self.hub = hub
+        self.pid = pid
+        self.policy = policy
+        self.listener = Listener(listener_fd)
+        self.pending: dict[int, Pending] = {}  # task → its call that is answered later
+        self.closed: asyncio.Future[None] = hub.loop.create_future()
+        self.calls = 0
+        self._handlers = handlers
+        self._lost: dict[int, tuple[Notification, int, float]] = {}  # task → answered, but nobody waited
+        hub.loop.add_reader(listener_fd, self._on_readable)
+
+    def _on_readable(self) -> None:
+        n = self.listener.receive()
+        if n is not None:
+            self.calls += 1
+            self._serve(n)
+        elif self.listener.hung_up():
+            self.close()
+
+    def again(self, n: Notification) -> None:
+        """Handle a notification once more that could not be answered at first."""
+        if not self.closed.done() and self.listener.valid(n.id):
+            self._serve(n)
+
+    def _serve(self, n: Notification) -> None:
+        older = self.pending.get(n.tid)
+        if older is not None:  # a task makes one call at a time, so that one was interrupted
+            older.drop()
+        result = self._restarted(n) if self._lost else LATER
+        if result is LATER:
+            result = self._handle(n)
+        if result is LATER:
+            return
+        if result == CONTINUE:
+            self.listener.cont(n.id)
+        elif not self.listener.reply(n.id, result):
+            self._lost[n.tid] = (n, result, time.monotonic())
+
+    def _handle(self, n: Notification) -> int | None:
+        try:
+            return self._handlers[n.nr](self, n)
+        except OSError as error:
+            return -(error.errno or errno.EIO)
+        except Interrupted:
+            return LATER
+        except Exception:  # our bug must not leave the program waiting for ever
+            log.exception("system call %d of task %d", n.nr, n.tid)
+            return -errno.EIO
+
+    def _restarted(self, n: Notification) -> int | None:
+        """The result of the same task's last call, if it was lost to a signal and this is its restart."""
+        lost = self._lost.pop(n.tid, None)
+        if lost is None:
+            return LATER
+        before, result, when = lost
+        same = before.nr == n.nr and before.args == n.args and time.monotonic() - when < RESTART_WITHIN
+        return result if same else LATER
+
+    # ------------------------------------------------------------------ what handlers ask
+
+    def socket_of(self, n: Notification) -> "Socket | None":
+        """The socket that the first argument names, None if it is foreign."""
+        fd = signed(n.args[0])
+        sock = self.hub.sockets.get(file_name(n.tid, fd))
+        if sock is not None:
+            sock.hint = (n.tid, fd)
+        return sock
+
+    def read(self, n: Notification, address: int, size: int) -> bytes:
+        """The program's memory, and certainly that program's: its task id may be another's once the call is dead."""
+        data = memory.read(n.tid, address, size)
+        if not self.listener.valid(n.id):
+            raise Interrupted
+        return data
+
+    def write(self, n: Notification, address: int, data: bytes) -> None:
+        """Into the program's memory."""
+        if not self.listener.valid(n.id):
+            raise Interrupted
+        memory.write(n.tid, address, data)
+
+    def read_int(self, n: Notification, address: int) -> int:
+        """A C int."""
+        return int(_INT.unpack(self.read(n, address, 4))[0])
+
+    def write_int(self, n: Notification, address: int, value: int) -> None:
+        """A C int."""
+        self.write(n, address, _INT.pack(value))
+
+    def read_sockaddr(self, n: Notification, address: int, length: int) -> bytes:
+        """A sockaddr argument; EINVAL for an impossible length, EFAULT for a bad pointer."""
+        length = signed(length)
+        if not 0 <= length <= sockaddr.SOCKADDR_MAX:
+            raise StackError(errno.EINVAL, f"sockaddr length {length}")
+        return self.read(n, address, length)
+
+    def write_sockaddr(self, n: Notification, raw: bytes, address: int, length_at: int) -> None:
+        """A sockaddr result: cut to the program's room, with the full length told, as the kernel does."""
+        room = self.read_int(n, length_at)
+        if room < 0:
+            raise StackError(errno.EINVAL, f"room {room} for an address")
+        if room:
+            self.write(n, address, raw[:room])
+        self.write_int(n, length_at, len(raw))
+
+    def capable(self, tid: int, capability: int) -> bool:
+        """The task has an effective capability."""
+        with open(f"/proc/{tid}/status", "rb") as status:
+            for line in status:
+                if line.startswith(b"CapEff:"):
+                    return bool(int(line.split()[1], 16) >> capability & 1)
+        return False
+
+    def close(self) -> None:
+        """Serve no more. Tasks that are left get ENOSYS from every notified call."""
+        if self.closed.done():
+            return
+        for pending in list(self.pending.values()):
+            pending.drop()
+        self.hub.loop.remove_reader(self.listener.fd)
+        os.close(self.listener.fd)
+        self.closed.set_result(None)

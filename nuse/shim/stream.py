@@ -1,0 +1,360 @@
+"""A program's TCP socket: its life from socket() to close(), between a carrier and a TcpConn or TcpListener.
+
+    FRESH ── listen ──▶ LISTENING
+      │  ◀─ blocking connect failed ─┐
+      └─ connect ──▶ CONNECTING ─────┴─ established ──▶ CONNECTED ── reset, time-out ──▶ DEAD (our end is closed)
+                          └──────────────── non-blocking connect failed ────────────────▶
+
+The program's close shows as HUP on our end in each phase but DEAD, where there is nothing left to free.
+"""
+
+import contextlib
+import errno
+import socket
+from collections import deque
+from typing import Any
+
+from nuse.shim import carrier
+from nuse.shim.hub import Hub
+from nuse.shim.pump import Pump
+from nuse.shim.sock import SockAddr, Socket
+from stack.errors import StackError
+from stack.events import ACCEPTABLE, CLOSED, CONNECTED, FAILED, PEER_CLOSED, READABLE, WRITABLE
+from stack.tcp.options import TcpOptions, check_option
+
+FRESH, LISTENING, CONNECTING, ESTABLISHED, DEAD = range(5)
+SHUT_RD, SHUT_WR, SHUT_RDWR = 0, 1, 2
+AFTER_SHUTDOWN = 60.0  # seconds that a connection lives on after SHUT_RDWR, when the program's close is no longer seen
+_OVER = ("CLOSED", "TIME_WAIT", "SYN_SENT")
+
+
+class StreamSocket(Socket):
+    """See the module. The syscall layer calls the verbs; the stack calls `on_events`; the pump reports the ends."""
+
+    __slots__ = (
+        "binding",
+        "conn",
+        "connect_told",
+        "listener",
+        "options",
+        "phase",
+        "pump",
+        "returned",
+        "shut_both",
+        "tokens",
+    )
+
+    def __init__(self, hub: Hub, v6: bool, proto: int, end: socket.socket, name: str) -> None:
+        super().__init__(hub, v6, socket.SOCK_STREAM, proto, end, name)
+        self.phase = FRESH
+        self.binding: Any = None
+        self.conn: Any = None
+        self.listener: Any = None
+        self.pump: Pump | None = None
+        self.options = TcpOptions()
+        self.connect_told = False  # a connect() has returned 0 for this connection
+        self.shut_both = False
+        self.tokens = 0  # bytes in the carrier, one for each connection to accept
+        self.returned: deque[Any] = deque()  # accepted from the stack, but no program took them
+        hub.add(self)
+        hub.poller.watch(end.fileno(), 0, self._on_idle)
+
+    # ------------------------------------------------------------------ verbs of the syscall layer
+
+    def bind(self, addr: SockAddr, *, reuseaddr: bool, reuseport: bool, v6only: bool) -> None:
+        """Take a port. Raises StackError: EINVAL if bound, EADDRINUSE, EADDRNOTAVAIL."""
+        if self.binding is not None or self.phase != FRESH:
+            raise StackError(errno.EINVAL, "already bound")
+        self.binding = self.hub.stack.tcp.bind(*addr, reuseaddr=reuseaddr, reuseport=reuseport, v6only=v6only)
+
+    def listen(self, backlog: int, theirs: socket.socket | None) -> None:
+        """Begin to listen, or change the backlog."""
+        if self.phase == LISTENING:
+            self.listener.set_backlog(backlog)
+            return
+        if self.phase != FRESH:
+            raise StackError(errno.EINVAL, "listen on a connected socket")
+        self.listener = self.hub.stack.tcp.listen(self.binding, backlog, self.options)
+        self.listener.owner = self
+        self.phase = LISTENING
+        if theirs is not None:
+            carrier.block(theirs)
+
+    def connect(self, remote: SockAddr, theirs: socket.socket | None) -> None:
+        """Begin to connect; the result comes as an event."""
+        stack = self.hub.stack
+        self.conn = stack.tcp.connect(remote, self.hub.now(), binding=self.binding, options=self.options.copy())
+        self.conn.owner = self
+        self.connect_told = False
+        self.phase = CONNECTING
+        if theirs is not None:
+            carrier.block(theirs)
+        self.hub.wake()
+
+    def adopt(self, conn: Any) -> None:
+        """Become the socket of an accepted connection; the program must already have it."""
+        self.connect_told = True
+        conn.owner = self
+        self.conn = conn
+        self._join()
+        if conn.error or conn.state.name == "CLOSED":
+            self._fail()
+
+    def shutdown(self, how: int) -> bool:
+        """What shutdown() means here; True if the kernel is to do it to the carrier as well."""
+        if self.phase in (LISTENING, CONNECTING):
+            if self.phase == CONNECTING or how != SHUT_WR:
+                self._stop()
+            return False
+        if self.remote_address() is None:
+            raise StackError(errno.ENOTCONN, "not connected")
+        assert self.pump is not None
+        if how != SHUT_WR:
+            self.pump.discard = True
+        self.shut_both = self.shut_both or how == SHUT_RDWR
+        return True
+
+    def set_option(self, name: str, value: int | bool | str) -> None:
+        """A TcpOptions field, now and for children. Raises StackError EINVAL."""
+        check_option(name, value)
+        if self.conn is not None and self.phase != DEAD:
+            self.conn.set_option(name, value)
+        setattr(self.options, name, value)
+
+    # ------------------------------------------------------------------ accept
+
+    @property
+    def queued(self) -> int:
+        """Connections to accept."""
+        return len(self.returned) + int(self.listener.queued)
+
+    def take(self) -> Any:
+        """The next connection to accept, or None."""
+        if self.returned:
+            return self.returned.popleft()
+        return self.listener.accept()
+
+    def put_back(self, conn: Any) -> None:
+        """The program that accepted it was interrupted."""
+        if self.phase == LISTENING:
+            self.returned.appendleft(conn)
+            self.announce()
+        else:
+            conn.abort()
+
+    def announce(self) -> None:
+        """Serve blocked accepts, then make the carrier readable, with one new edge for what is new."""
+        while self.waiting and self.queued:
+            self.waiting[0].serve()
+        fresh = self.queued - self.tokens
+        if fresh > 0:
+            with contextlib.suppress(OSError):
+                self.tokens += self.end.send(b"\1" * fresh)
+
+    def settle(self, theirs: socket.socket) -> None:
+        """Take the tokens of accepted connections back out of the carrier; `theirs` is a copy of the program's end."""
+        spent = self.tokens - self.queued
+        if spent > 0:
+            with contextlib.suppress(OSError):
+                theirs.recv(spent, socket.MSG_DONTWAIT)
+            self.tokens -= spent
+
+    # ------------------------------------------------------------------ events of the stack
+
+    def on_events(self, mask: int) -> None:
+        """News of the connection or the listener."""
+        if self.phase == ESTABLISHED:
+            self._on_stream_events(mask)
+        elif self.phase == CONNECTING:
+            if mask & CONNECTED:
+                self._establish()
+                self._on_stream_events(mask)
+            elif mask & (FAILED | CLOSED):
+                self._connect_failed(self.conn.error or errno.ECONNABORTED)
+        elif self.phase == LISTENING and mask & ACCEPTABLE:
+            self.announce()
+
+    def _on_stream_events(self, mask: int) -> None:
+        pump = self.pump
+        assert pump is not None
+        if mask & (READABLE | PEER_CLOSED):
+            pump.to_program()
+        if mask & WRITABLE and self.phase == ESTABLISHED:
+            pump.from_program()
+        if mask & FAILED and self.phase == ESTABLISHED:
+            self._fail()
+        if mask & (PEER_CLOSED | CLOSED) and self.shut_both and pump.hung_up and self.phase == ESTABLISHED:
+            self._end(False)
+
+    def _establish(self) -> None:
+        theirs = self.copy()
+        carrier.unblock(self.end, theirs)
+        if theirs is not None:
+            theirs.close()
+        self._join()
+        for waiting in list(self.waiting):
+            if waiting.finish(0):
+                self.connect_told = True
+
+    def _join(self) -> None:
+        self.phase = ESTABLISHED
+        self.hub.poller.forget(self.end.fileno())
+        self.pump = Pump(self.end, self.conn, self.hub.poller, self)
+        self.pump.start()
+
+    def _connect_failed(self, error: int) -> None:
+        """A blocked caller gets the errno and may try again; else the carrier and SO_ERROR show the failure."""
+        self.conn.owner = None
+        self.conn = None
+        told = [waiting.finish(-error) for waiting in list(self.waiting)]
+        if any(told):
+            self._unblock_fresh()
+        else:
+            self._break(error)
+
+    def _unblock_fresh(self) -> None:
+        self.phase = FRESH
+        theirs = self.copy()
+        carrier.unblock(self.end, theirs)
+        if theirs is not None:
+            theirs.close()
+
+    def _fail(self) -> None:
+        assert self.pump is not None
+        if self.pump.hung_up:  # the program is gone too
+            self._end(True)
+        else:
+            self.pump.fail()
+
+    def _break(self, error: int) -> None:
+        """Show a reset: close our end with something unread in it."""
+        self.error = error
+        self.phase = DEAD
+        if self.pump is not None:
+            self.pump.detach()
+        if not carrier.unread(self.end):
+            theirs = self.copy()
+            if theirs is not None:
+                carrier.spoil(theirs)
+                theirs.close()
+        self.forget_end()
+        self.hub.retire(self)
+
+    # ------------------------------------------------------------------ reports of the pump and the poller
+
+    def program_half_closed(self) -> None:
+        """The program did SHUT_WR."""
+        with contextlib.suppress(StackError):
+            self.conn.shutdown()
+        self.hub.wake()
+
+    def program_closed(self, unread: bool) -> None:
+        """The program closed the socket, or shut both directions down."""
+        if self.shut_both and not unread and not self.conn.peer_closed:
+            self.conn.shutdown_read()
+            self.program_half_closed()
+            self.hub.loop.call_later(AFTER_SHUTDOWN, self._end, False)
+        else:
+            self._end(unread)
+
+    def all_delivered(self) -> None:
+        """The connection died, and the program's carrier holds all that came before."""
+        error = self.conn.error or errno.ECONNRESET
+        self.conn.owner = None
+        self._break(error)
+
+    def _on_idle(self, _bits: int) -> None:
+        """HUP before there was a connection: closed."""
+        if self.phase == LISTENING:
+            self._stop()
+        self._end(False)
+
+    def _end(self, unread: bool) -> None:
+        """Nobody in the program has this socket any more."""
+        if self.phase == DEAD:
+            return
+        self.phase = DEAD
+        if self.conn is not None:
+            self.conn.owner = None
+            if unread:
+                self.conn.abort()
+            else:
+                self.conn.close()
+        if self.pump is not None:
+            self.pump.detach()
+        if self.binding is not None:
+            self.binding.release()
+        self.hub.remove(self)
+        self.forget_end()
+        self.hub.wake()
+
+    def _stop(self) -> None:
+        """Stop listening or connecting, and be a fresh socket again."""
+        if self.phase == LISTENING:
+            self.listener.owner = None
+            self.listener.close()
+            self.listener = None
+            for conn in self.returned:
+                conn.abort()
+            self.returned.clear()
+        else:
+            self.conn.owner = None
+            self.conn.close()
+            self.conn = None
+        for waiting in list(self.waiting):
+            waiting.finish(-errno.EINVAL if self.phase == LISTENING else -errno.ECONNABORTED)
+        self._unblock_fresh()
+        self.hub.wake()
+
+    # ------------------------------------------------------------------ names and ends
+
+    def local_address(self) -> SockAddr | None:
+        """getsockname."""
+        if self.conn is not None:
+            local: SockAddr = self.conn.local
+            return local
+        return None if self.binding is None else (self.binding.addr, self.binding.port)
+
+    def remote_address(self) -> SockAddr | None:
+        """getpeername; None unless the handshake is done and the connection alive."""
+        if self.phase != ESTABLISHED or self.conn.state.name in _OVER:
+            return None
+        remote: SockAddr = self.conn.remote
+        return remote
+
+    def disconnect(self) -> None:
+        """connect(AF_UNSPEC): drop the connection. The caller then `renew`s the carrier."""
+        if self.phase == LISTENING:
+            self._stop()
+        if self.conn is not None:
+            self.conn.owner = None
+            self.conn.abort()
+            self.hub.wake()
+        if self.phase != DEAD:
+            if self.pump is not None:
+                self.pump.detach()
+            self.forget_end()
+
+    def renew(self, end: socket.socket, name: str) -> None:
+        """Take a new carrier, which already stands in the program in place of the old one: as good as new."""
+        self.hub.remove(self)
+        self.end, self.name = end, name
+        self.phase = FRESH
+        self.conn = self.pump = None
+        self.shut_both = False
+        self.error = self.tokens = 0
+        self.hub.add(self)
+        self.hub.poller.watch(end.fileno(), 0, self._on_idle)
+
+    def kill(self) -> None:
+        """The stack goes away."""
+        if self.phase == LISTENING:
+            self._stop()
+        if self.phase == DEAD:
+            return
+        if self.conn is not None:
+            self.conn.owner = None
+            self.conn.abort()
+        for waiting in list(self.waiting):
+            waiting.finish(-errno.ECONNRESET)
+        self._break(errno.ECONNRESET)

@@ -1,0 +1,34 @@
+"""The supervisor: all filtered programs of one running stack."""
+
+from typing import Any
+
+from nuse.shim.hub import Hub
+from nuse.shim.policy import Policy
+from nuse.shim.session import Session
+from nuse.shim.syscalls import handlers
+
+
+class Supervisor:
+    """Made inside the driver's loop. Sockets may be passed between the programs of its sessions."""
+
+    def __init__(self, driver: Any) -> None:
+        self.hub = Hub(driver)
+        self.sessions: list[Session] = []
+        self._handlers = handlers()
+
+    def attach(self, listener_fd: int, pid: int, policy: Policy | None = None) -> Session:
+        """Serve the programs behind a listener, which is ours from now on. `Session.closed` tells when all are gone."""
+        session = Session(self.hub, listener_fd, pid, policy or Policy(), self._handlers)
+        self.sessions.append(session)
+        session.closed.add_done_callback(lambda _: self._gone(session))
+        return session
+
+    def _gone(self, session: Session) -> None:
+        if session in self.sessions:
+            self.sessions.remove(session)
+
+    def close(self) -> None:
+        """The stack stops: programs see their connections reset, and ENOSYS from then on."""
+        self.hub.close()
+        for session in list(self.sessions):
+            session.close()

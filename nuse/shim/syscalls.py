@@ -1,0 +1,253 @@
+"""System calls about a socket's life: socket, bind, listen, connect, shutdown, both names; and the dispatch table.
+
+A handler gets the session and the notification; it returns the result, CONTINUE (not our socket: the kernel does
+it) or LATER. It raises OSError for an errno. The order of the checks is Linux's, as far as a program can see it.
+"""
+
+import errno
+import os
+import socket
+
+from nuse.shim import abi, carrier, sockaddr
+from nuse.shim.abi import IPPROTO_MPTCP
+from nuse.shim.datagram import DatagramSocket
+from nuse.shim.fdtable import socket_name
+from nuse.shim.notif import Notification
+from nuse.shim.options import reuse, timeout
+from nuse.shim.session import CONTINUE, LATER, Handler, Session, signed
+from nuse.shim.sock import Pending, Socket
+from nuse.shim.stream import CONNECTING, DEAD, ESTABLISHED, FRESH, SHUT_RD, SHUT_RDWR, StreamSocket
+from nuse.shim.syscalls_accept import sys_accept, sys_accept4
+from nuse.shim.syscalls_msg import sys_recvfrom, sys_recvmmsg, sys_recvmsg, sys_sendmmsg, sys_sendmsg, sys_sendto
+from nuse.shim.syscalls_opt import sys_getsockopt, sys_ioctl, sys_setsockopt
+from stack.errors import StackError
+
+_TYPE_MASK = 0xF
+_TYPE_FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+CAP_NET_BIND_SERVICE = 10
+FIRST_FREE_PORT = 1024
+
+
+def sys_socket(s: Session, n: Notification) -> int | None:
+    """socket(family, type, protocol); the filter lets only INET streams and datagrams through to here."""
+    family, kind, proto = signed(n.args[0]), n.args[1] & _TYPE_MASK, signed(n.args[2])
+    flags = n.args[1] & 0xFFFFFFFF & ~_TYPE_MASK
+    if flags & ~_TYPE_FLAGS:
+        return -errno.EINVAL
+    if not s.policy.serves(family, kind, proto):
+        return CONTINUE
+    if proto == IPPROTO_MPTCP:
+        return -errno.EPROTONOSUPPORT
+    v6 = family == socket.AF_INET6
+    nonblock = bool(flags & socket.SOCK_NONBLOCK)
+    ours, theirs = carrier.make_pair(
+        socket.SOCK_STREAM if kind == socket.SOCK_STREAM else socket.SOCK_SEQPACKET, nonblock=nonblock
+    )
+    with theirs:
+        try:
+            given = s.listener.give(n.id, theirs.fileno(), cloexec=bool(flags & socket.SOCK_CLOEXEC))
+        except OSError:
+            ours.close()
+            raise
+        if not given:
+            ours.close()
+            return LATER
+        name = socket_name(theirs.fileno())
+    if kind == socket.SOCK_STREAM:
+        StreamSocket(s.hub, v6, proto or socket.IPPROTO_TCP, ours, name)
+        return LATER
+    stack = s.hub.stack
+    endpoint = stack.udp.open(v6) if proto in (0, socket.IPPROTO_UDP) else stack.icmp.open_echo(v6)
+    DatagramSocket(s.hub, v6, proto or socket.IPPROTO_UDP, ours, name, endpoint)
+    return LATER
+
+
+def sys_bind(s: Session, n: Notification) -> int | None:
+    """bind(fd, sockaddr, length)."""
+    sock = s.socket_of(n)
+    if sock is None:
+        return CONTINUE
+    addr = sockaddr.decode_bind(s.read_sockaddr(n, n.args[1], n.args[2]), sock.v6)
+    if 0 < addr[1] < FIRST_FREE_PORT and _is_ported(sock) and not s.capable(n.tid, CAP_NET_BIND_SERVICE):
+        return -errno.EACCES
+    s.hub.poller.run_now()  # a socket closed just before has given its port back
+    if isinstance(sock, StreamSocket):
+        sock.bind(addr, **reuse(sock))
+    else:
+        assert isinstance(sock, DatagramSocket)
+        sock.endpoint.bind(*addr, **reuse(sock))
+    return 0
+
+
+def _is_ported(sock: Socket) -> bool:
+    return not (isinstance(sock, DatagramSocket) and sock.is_echo)
+
+
+def sys_listen(s: Session, n: Notification) -> int | None:
+    """listen(fd, backlog); a socket without a port gets an ephemeral one."""
+    sock = s.socket_of(n)
+    if sock is None:
+        return CONTINUE
+    if not isinstance(sock, StreamSocket):
+        return -errno.EOPNOTSUPP
+    backlog = min(n.args[1] & 0xFFFFFFFF, s.hub.stack.sysctl.somaxconn)
+    if sock.phase == FRESH and sock.binding is None:
+        sock.bind((sockaddr.ANY6 if sock.v6 else sockaddr.ANY4, 0), **reuse(sock))
+    with _copy(s, n, sock) as theirs:
+        sock.listen(backlog, theirs)
+    return 0
+
+
+def _copy(s: Session, n: Notification, sock: Socket) -> socket.socket:
+    copy = s.hub.tasks.copy_socket(n.tid, signed(n.args[0]), sock.name, sock.carrier_kind)
+    if copy is None:
+        raise StackError(errno.EBADF, "the descriptor changed under the call")
+    return copy
+
+
+# ---------------------------------------------------------------------- connect
+
+
+def sys_connect(s: Session, n: Notification) -> int | None:
+    """connect(fd, sockaddr, length)."""
+    sock = s.socket_of(n)
+    if sock is None:
+        return CONTINUE
+    raw = s.read_sockaddr(n, n.args[1], n.args[2])
+    family = sockaddr.family_of(raw)
+    if isinstance(sock, DatagramSocket):
+        if family == sockaddr.AF_UNSPEC:
+            sock.endpoint.disconnect()
+        else:
+            sock.send_pending()
+            sock.endpoint.connect(sockaddr.reachable(sockaddr.decode_datagram(raw, sock.v6)))
+        return 0
+    assert isinstance(sock, StreamSocket)
+    if family == sockaddr.AF_UNSPEC:
+        sock.disconnect()
+        _renew(s, n, sock)
+        return 0
+    if sock.phase == FRESH:
+        return _connect_fresh(s, n, sock, raw)
+    return _connect_again(s, n, sock)
+
+
+def _connect_fresh(s: Session, n: Notification, sock: StreamSocket, raw: bytes) -> int | None:
+    remote = sockaddr.reachable(sockaddr.decode(raw, sock.v6))
+    if len(remote[0]) == 4 and sock.v6 and sock.options.v6only:
+        return -errno.ENETUNREACH
+    with _copy(s, n, sock) as theirs:
+        sock.connect(remote, theirs)
+        if carrier.is_nonblocking(theirs):
+            return -errno.EINPROGRESS
+    Pending(s, n, sock.waiting, timeout(sock, socket.SO_SNDTIMEO), -errno.EINPROGRESS)
+    return LATER
+
+
+def _connect_again(s: Session, n: Notification, sock: StreamSocket) -> int | None:
+    """connect on a socket that is not fresh: what Linux's inet_stream_connect answers in each state."""
+    if sock.phase == CONNECTING:
+        with _copy(s, n, sock) as theirs:
+            if carrier.is_nonblocking(theirs):
+                return -errno.EALREADY
+        Pending(s, n, sock.waiting, timeout(sock, socket.SO_SNDTIMEO), -errno.EALREADY)
+        return LATER
+    if sock.phase == ESTABLISHED and not sock.connect_told:
+        sock.connect_told = True
+        return 0
+    if sock.phase == DEAD and sock.conn is None:  # a non-blocking connect failed: told once, then it may be tried again
+        error = sock.take_error() or errno.ECONNABORTED
+        _renew(s, n, sock)
+        return -error
+    return -errno.EISCONN
+
+
+def _renew(s: Session, n: Notification, sock: StreamSocket) -> None:
+    """Put a fresh carrier in place of the program's descriptor. Its duplicates keep the dead one (docs/shim.md)."""
+    fd = signed(n.args[0])
+    flags = _descriptor_flags(n.tid, fd)
+    ours, theirs = carrier.make_pair(socket.SOCK_STREAM, nonblock=bool(flags & os.O_NONBLOCK))
+    with theirs:
+        if not s.listener.replace(n.id, theirs.fileno(), fd, cloexec=bool(flags & os.O_CLOEXEC)):
+            ours.close()
+            return
+        sock.renew(ours, socket_name(theirs.fileno()))
+
+
+def _descriptor_flags(tid: int, fd: int) -> int:
+    with open(f"/proc/{tid}/fdinfo/{fd}", "rb") as info:
+        for line in info:
+            if line.startswith(b"flags:"):
+                return int(line[6:], 8)
+    return 0
+
+
+# ---------------------------------------------------------------------- shutdown and names
+
+
+def sys_shutdown(s: Session, n: Notification) -> int | None:
+    """shutdown(fd, how)."""
+    sock = s.socket_of(n)
+    if sock is None:
+        return CONTINUE
+    how = signed(n.args[1])
+    if not SHUT_RD <= how <= SHUT_RDWR:
+        return -errno.EINVAL
+    if isinstance(sock, StreamSocket):
+        return CONTINUE if sock.shutdown(how) else 0
+    assert isinstance(sock, DatagramSocket)
+    if sock.remote_address() is None:
+        return -errno.ENOTCONN
+    if how != SHUT_RD:
+        sock.send_pending()
+        sock.shut_write = True
+    return CONTINUE
+
+
+def sys_getsockname(s: Session, n: Notification) -> int | None:
+    """getsockname(fd, sockaddr, length pointer)."""
+    sock = s.socket_of(n)
+    if sock is None:
+        return CONTINUE
+    s.write_sockaddr(n, sockaddr.encode(sock.local_address(), sock.v6), n.args[1], n.args[2])
+    return 0
+
+
+def sys_getpeername(s: Session, n: Notification) -> int | None:
+    """getpeername(fd, sockaddr, length pointer)."""
+    sock = s.socket_of(n)
+    if sock is None:
+        return CONTINUE
+    remote = sock.remote_address()
+    if remote is None:
+        return -errno.ENOTCONN
+    s.write_sockaddr(n, sockaddr.encode(remote, sock.v6), n.args[1], n.args[2])
+    return 0
+
+
+_BY_NAME: dict[str, Handler] = {
+    "socket": sys_socket,
+    "bind": sys_bind,
+    "listen": sys_listen,
+    "connect": sys_connect,
+    "accept": sys_accept,
+    "accept4": sys_accept4,
+    "shutdown": sys_shutdown,
+    "getsockname": sys_getsockname,
+    "getpeername": sys_getpeername,
+    "setsockopt": sys_setsockopt,
+    "getsockopt": sys_getsockopt,
+    "ioctl": sys_ioctl,
+    "sendto": sys_sendto,
+    "recvfrom": sys_recvfrom,
+    "sendmsg": sys_sendmsg,
+    "recvmsg": sys_recvmsg,
+    "sendmmsg": sys_sendmmsg,
+    "recvmmsg": sys_recvmmsg,
+}
+
+
+def handlers() -> dict[int, Handler]:
+    """System call number → handler, for the machine we run on."""
+    arch = abi.native()
+    return {arch.calls[name]: handler for name, handler in _BY_NAME.items()} if arch else {}

@@ -1,0 +1,247 @@
+"""Messages with an address: sendto, recvfrom, sendmsg, recvmsg, sendmmsg, recvmmsg.
+
+Streams go on into the kernel as soon as it is clear that the carrier does there what TCP would do: an AF_UNIX stream
+reports no peer name, as Linux's TCP does not. Datagrams are received and sent here.
+"""
+
+import errno
+import socket
+from typing import Any
+
+from nuse.shim.abi import MSG_DONTWAIT, MSG_ERRQUEUE, MSG_FASTOPEN, MSG_OOB, MSG_PEEK, MSG_WAITFORONE
+from nuse.shim.carrier import is_nonblocking
+from nuse.shim.datagram import DatagramSocket
+from nuse.shim.message import (
+    MMSG_LEN_AT,
+    MMSGHDR_LEN,
+    Message,
+    fill,
+    gather,
+    read_header,
+    read_message,
+)
+from nuse.shim.notif import Notification
+from nuse.shim.options import timeout
+from nuse.shim.session import CONTINUE, LATER, Interrupted, Session, signed
+from nuse.shim.sock import Pending, SockAddr
+from nuse.shim.sockaddr import decode_datagram, reachable
+from nuse.shim.stream import FRESH, LISTENING, StreamSocket
+from stack.errors import StackError
+
+VLEN_MAX = 1024
+
+
+def _send_stream(s: Session, n: Notification, sock: StreamSocket, flags: int, message: Message | None) -> int | None:
+    """A stream's send: the kernel's, unless it has an address, which TCP ignores and AF_UNIX would refuse."""
+    if flags & (MSG_OOB | MSG_FASTOPEN):
+        return -errno.EOPNOTSUPP
+    if sock.phase in (FRESH, LISTENING):
+        return -errno.EPIPE
+    if message is None:
+        return CONTINUE
+    theirs = s.hub.tasks.copy_socket(n.tid, signed(n.args[0]), sock.name, socket.SOCK_STREAM)
+    if theirs is None:
+        return -errno.EBADF
+    with theirs:
+        data = gather(s, n, message)
+        try:
+            return theirs.send(data, MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            if flags & MSG_DONTWAIT or is_nonblocking(theirs):
+                raise
+    s.hub.loop.call_later(0.005, s.again, n)  # rare enough for a little patience instead of a watcher
+    return LATER
+
+
+def _receive_stream(sock: StreamSocket, flags: int) -> int:
+    if flags & MSG_ERRQUEUE:
+        return -errno.EAGAIN
+    if flags & MSG_OOB:
+        return -errno.EINVAL
+    return -errno.ENOTCONN if sock.phase in (FRESH, LISTENING) else CONTINUE
+
+
+def _destination(s: Session, n: Notification, sock: DatagramSocket, at: int, length: int) -> SockAddr | None:
+    if not at:
+        return None
+    return reachable(decode_datagram(s.read_sockaddr(n, at, length), sock.v6))
+
+
+# ---------------------------------------------------------------------- sending
+
+
+def sys_sendto(s: Session, n: Notification) -> int | None:
+    """sendto(fd, data, size, flags, sockaddr, length)."""
+    sock = s.socket_of(n)
+    if sock is None:
+        return CONTINUE
+    flags, message = signed(n.args[3]), Message([(n.args[1], n.args[2])])
+    if isinstance(sock, StreamSocket):
+        return _send_stream(s, n, sock, flags, message if n.args[4] else None)
+    assert isinstance(sock, DatagramSocket)
+    if flags & MSG_OOB:
+        return -errno.EOPNOTSUPP
+    dest = _destination(s, n, sock, n.args[4], n.args[5])
+    return sock.send(gather(s, n, message), dest)
+
+
+def sys_sendmsg(s: Session, n: Notification) -> int | None:
+    """sendmsg(fd, msghdr, flags)."""
+    sock = s.socket_of(n)
+    if sock is None:
+        return CONTINUE
+    flags = signed(n.args[2])
+    if isinstance(sock, StreamSocket):
+        name = read_header(s, n, n.args[1])[0]
+        return _send_stream(s, n, sock, flags, read_message(s, n, n.args[1]) if name else None)
+    assert isinstance(sock, DatagramSocket)
+    return _send_message(s, n, sock, n.args[1], flags)
+
+
+def _send_message(s: Session, n: Notification, sock: DatagramSocket, at: int, flags: int) -> int:
+    if flags & MSG_OOB:
+        return -errno.EOPNOTSUPP
+    message = read_message(s, n, at)
+    dest = _destination(s, n, sock, message.name, message.name_room)
+    return sock.send(gather(s, n, message), dest)
+
+
+def sys_sendmmsg(s: Session, n: Notification) -> int | None:
+    """sendmmsg(fd, mmsghdrs, count, flags): an error counts only if it meets the first."""
+    sock = s.socket_of(n)
+    if sock is None:
+        return CONTINUE
+    flags = signed(n.args[3])
+    if isinstance(sock, StreamSocket):
+        return -errno.EPIPE if sock.phase in (FRESH, LISTENING) else CONTINUE
+    assert isinstance(sock, DatagramSocket)
+    sent = 0
+    for at in range(n.args[1], n.args[1] + min(n.args[2] & 0xFFFFFFFF, VLEN_MAX) * MMSGHDR_LEN, MMSGHDR_LEN):
+        try:
+            s.write_int(n, at + MMSG_LEN_AT, _send_message(s, n, sock, at, flags))
+        except OSError:
+            if not sent:
+                raise
+            break
+        sent += 1
+    return sent
+
+
+# ---------------------------------------------------------------------- receiving
+
+
+class _Receive(Pending):
+    """A blocked receive. `vector` says that it is a recvmmsg, which then returns with one message."""
+
+    __slots__ = ("_flags", "_message", "_sock", "_vector")
+
+    def __init__(
+        self, s: Session, n: Notification, sock: DatagramSocket, message: Message, flags: int, vector: bool
+    ) -> None:
+        super().__init__(s, n, sock.waiting, timeout(sock, socket.SO_RCVTIMEO), -errno.EAGAIN)
+        self._sock = sock
+        self._message = message
+        self._flags = flags
+        self._vector = vector
+
+    def serve(self, *what: Any) -> None:
+        """An entry and its datagram came: write it into the program and answer; the next one's if that is not there."""
+        self.drop()
+        entry, data = what
+        whole = bytes(data)
+        try:
+            result = fill(self.session, self.n, self._sock, self._message, entry, whole, self._flags)
+            if self._vector:
+                self.session.write_int(self.n, self._message.header + MMSG_LEN_AT, result)
+                result = 1
+        except OSError as error:
+            result = -(error.errno or errno.EIO)
+        except Interrupted:
+            self._sock.give_back(entry, whole)
+            return
+        if not self.session.listener.reply(self.n.id, result) or self._flags & MSG_PEEK:
+            self._sock.give_back(entry, whole)
+
+
+def _receive(s: Session, n: Notification, sock: DatagramSocket, message: Message, flags: int) -> int | None:
+    """One datagram now: the call's result, or LATER if none is there. EAGAIN is raised if the call may not wait."""
+    if flags & MSG_ERRQUEUE:
+        raise StackError(errno.EAGAIN, "no error queue")
+    if flags & MSG_OOB:
+        raise StackError(errno.EOPNOTSUPP, "no urgent datagrams")
+    if sock.error:
+        raise StackError(sock.take_error(), "an earlier datagram was answered with an error")
+    theirs = s.hub.tasks.copy_socket(n.tid, signed(n.args[0]), sock.name, sock.carrier_kind)
+    if theirs is None:
+        raise StackError(errno.EBADF, "the descriptor changed under the call")
+    with theirs:
+        found = sock.take(theirs, bool(flags & MSG_PEEK))
+        if found is not None:
+            return fill(s, n, sock, message, *found, flags)
+        if flags & MSG_DONTWAIT or is_nonblocking(theirs):
+            raise StackError(errno.EAGAIN, "no datagram")
+    return LATER
+
+
+def sys_recvfrom(s: Session, n: Notification) -> int | None:
+    """recvfrom(fd, buffer, size, flags, sockaddr, length pointer)."""
+    sock = s.socket_of(n)
+    if sock is None:
+        return CONTINUE
+    flags = signed(n.args[3])
+    if isinstance(sock, StreamSocket):
+        return _receive_stream(sock, flags)
+    assert isinstance(sock, DatagramSocket)
+    message = Message([(n.args[1], n.args[2])], n.args[4])
+    if n.args[4]:
+        message.name_length_at = n.args[5]
+        message.name_room = s.read_int(n, n.args[5])
+        if message.name_room < 0:
+            return -errno.EINVAL
+    result = _receive(s, n, sock, message, flags)
+    if result is LATER:
+        _Receive(s, n, sock, message, flags, vector=False)
+    return result
+
+
+def sys_recvmsg(s: Session, n: Notification) -> int | None:
+    """recvmsg(fd, msghdr, flags)."""
+    sock = s.socket_of(n)
+    if sock is None:
+        return CONTINUE
+    flags = signed(n.args[2])
+    if isinstance(sock, StreamSocket):
+        return _receive_stream(sock, flags)
+    assert isinstance(sock, DatagramSocket)
+    message = read_message(s, n, n.args[1])
+    result = _receive(s, n, sock, message, flags)
+    if result is LATER:
+        _Receive(s, n, sock, message, flags, vector=False)
+    return result
+
+
+def sys_recvmmsg(s: Session, n: Notification) -> int | None:
+    """recvmmsg(fd, mmsghdrs, count, flags, timeout): all that is there; it waits for the first only."""
+    sock = s.socket_of(n)
+    if sock is None:
+        return CONTINUE
+    flags = signed(n.args[3])
+    if isinstance(sock, StreamSocket):
+        return _receive_stream(sock, flags)
+    assert isinstance(sock, DatagramSocket)
+    received = 0
+    for at in range(n.args[1], n.args[1] + min(n.args[2] & 0xFFFFFFFF, VLEN_MAX) * MMSGHDR_LEN, MMSGHDR_LEN):
+        wait = 0 if not received else MSG_DONTWAIT
+        try:
+            message = read_message(s, n, at)
+            result = _receive(s, n, sock, message, flags & ~MSG_WAITFORONE | wait)
+        except OSError:
+            if not received:
+                raise
+            break
+        if result is LATER:
+            _Receive(s, n, sock, message, flags, vector=True)
+            return LATER
+        s.write_int(n, at + MMSG_LEN_AT, result)
+        received += 1
+    return received

@@ -1,0 +1,95 @@
+"""setsockopt, getsockopt and the ioctls of sockets: lengths and pointers here, meanings in options.py."""
+
+import errno
+import struct
+
+from nuse.shim import carrier, options
+from nuse.shim.abi import SIOCOUTQ
+from nuse.shim.datagram import DatagramSocket
+from nuse.shim.netdev import interface_ioctl
+from nuse.shim.notif import Notification
+from nuse.shim.options import BUFFERS, IGNORED_BLOBS, SO_ERROR, SOL_IP, SOL_SOCKET
+from nuse.shim.session import CONTINUE, Session, signed
+from nuse.shim.sock import Socket
+from nuse.shim.stream import LISTENING, StreamSocket
+from stack.errors import StackError
+
+_INT = struct.Struct("=i")
+_LONGEST = 1024  # no option that we know is longer; more is not read
+
+
+def sys_setsockopt(s: Session, n: Notification) -> int | None:
+    """setsockopt(fd, level, name, value, length)."""
+    sock = s.socket_of(n)
+    if sock is None:
+        return CONTINUE
+    level, name, length = signed(n.args[1]), signed(n.args[2]), signed(n.args[4])
+    if length < 0:
+        return -errno.EINVAL
+    raw = s.read(n, n.args[3], min(length, _LONGEST))
+    if options.set_blob(sock, level, name, raw):
+        native = level == SOL_SOCKET and name in options.TIMEVALS
+    elif len(raw) < 4 and not (level == SOL_IP and raw):
+        return -errno.EINVAL if (level, name) in options.INTS or name in BUFFERS else -errno.ENOPROTOOPT
+    elif level == SOL_SOCKET and name in BUFFERS:
+        options.set_buffer(sock, name, options.int_of(raw))
+        native = False
+    else:
+        native = options.set_int(sock, level, name, options.int_of(raw))
+    if native:
+        return CONTINUE
+    s.hub.wake()
+    return 0
+
+
+def sys_getsockopt(s: Session, n: Notification) -> int | None:
+    """getsockopt(fd, level, name, value, length pointer)."""
+    sock = s.socket_of(n)
+    if sock is None:
+        return CONTINUE
+    level, name = signed(n.args[1]), signed(n.args[2])
+    room = s.read_int(n, n.args[4])
+    if room < 0:
+        return -errno.EINVAL
+    if (level, name) in IGNORED_BLOBS:
+        return -errno.ENOPROTOOPT
+    raw = options.get_blob(sock, level, name)
+    if raw is None:
+        value = options.get_int(sock, level, name)
+        raw = bytes([value]) if level == SOL_IP and 0 < room < 4 and 0 <= value < 256 else _INT.pack(value)
+        if (level, name) == (SOL_SOCKET, SO_ERROR):
+            _clear_carrier_error(s, n, sock)
+    s.write(n, n.args[3], raw[:room])
+    s.write_int(n, n.args[4], min(room, len(raw)))
+    return 0
+
+
+def _clear_carrier_error(s: Session, n: Notification, sock: Socket) -> None:
+    """SO_ERROR was told, so the carrier's own ECONNRESET must not be told again, nor poll ERR."""
+    theirs = s.hub.tasks.copy_socket(n.tid, signed(n.args[0]), sock.name, sock.carrier_kind)
+    if theirs is not None:
+        with theirs:
+            theirs.getsockopt(SOL_SOCKET, SO_ERROR)
+
+
+def sys_ioctl(s: Session, n: Notification) -> int | None:
+    """ioctl(fd, request, pointer), for the requests that the filter names."""
+    sock = s.socket_of(n)
+    if sock is None:
+        return CONTINUE
+    if n.args[1] & 0xFFFFFFFF == SIOCOUTQ:
+        s.write_int(n, n.args[2], _outq(sock))
+        return 0
+    return interface_ioctl(s, n)
+
+
+def _outq(sock: Socket) -> int:
+    """SIOCOUTQ: bytes not acknowledged by the peer, with those that still lie in the carrier."""
+    if isinstance(sock, StreamSocket):
+        if sock.phase == LISTENING:
+            raise StackError(errno.EINVAL, "SIOCOUTQ on a listener")
+        if sock.conn is None or sock.pump is None or sock.end.fileno() < 0:
+            return 0
+        return int(sock.conn.send_queued) + carrier.unread(sock.end)
+    assert isinstance(sock, DatagramSocket)
+    return carrier.unread(sock.end)

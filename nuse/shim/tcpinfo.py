@@ -1,0 +1,88 @@
+"""struct tcp_info in the kernel's binary layout (include/uapi/linux/tcp.h, up to Linux 6.8's fields)."""
+
+import struct
+from typing import TYPE_CHECKING
+
+from stack.tcp.recovery import CA_NAMES
+from stack.tcp.state import State
+
+if TYPE_CHECKING:
+    from nuse.shim.stream import StreamSocket
+
+_INFO = struct.Struct("=8B24I4Q6I4Q2I2Q6I2HI")
+_FIELDS = 59
+_OPTION_BITS = {"ts": 1, "sack": 2, "wscale": 4}
+_LISTEN, _CLOSE = State.LISTEN.value, State.CLOSED.value
+_CA = list(CA_NAMES)
+
+
+def pack_tcp_info(sock: "StreamSocket") -> bytes:
+    """What getsockopt(TCP_INFO) gives; without a connection only the state is set, for a listener its queue as well."""
+    if sock.conn is None:
+        zeros = [0] * _FIELDS
+        zeros[0] = _CLOSE
+        if sock.listener is not None:
+            zeros[0], zeros[12], zeros[13] = _LISTEN, sock.queued, sock.listener.backlog
+        return _INFO.pack(*zeros)
+    i = sock.conn.info(sock.hub.now())
+    return _INFO.pack(
+        State[i.state].value,
+        _CA.index(i.ca_state) if i.ca_state in _CA else 0,
+        i.retransmits,
+        0,  # probes
+        i.backoff,
+        sum(_OPTION_BITS.get(word, 0) for word in i.options),
+        i.snd_wscale | i.rcv_wscale << 4,
+        0,  # delivery_rate_app_limited, fastopen_client_fail
+        i.rto,
+        i.ato,
+        i.snd_mss,
+        i.rcv_mss,
+        i.unacked,
+        i.sacked,
+        i.lost,
+        i.retrans,
+        0,  # fackets
+        i.last_data_sent,
+        0,  # last_ack_sent: not kept by Linux either
+        i.last_data_recv,
+        i.last_ack_recv,
+        i.pmtu,
+        i.rcv_ssthresh,
+        i.rtt,
+        i.rttvar,
+        i.snd_ssthresh,
+        i.snd_cwnd,
+        i.advmss,
+        i.reordering,
+        i.rcv_rtt,
+        i.rcv_space,
+        i.total_retrans,
+        i.pacing_rate or 2**64 - 1,
+        2**64 - 1,  # max_pacing_rate
+        i.bytes_acked,
+        i.bytes_received,
+        i.segs_out & 0xFFFFFFFF,
+        i.segs_in & 0xFFFFFFFF,
+        i.notsent_bytes,
+        i.min_rtt,
+        i.data_segs_in & 0xFFFFFFFF,
+        i.data_segs_out & 0xFFFFFFFF,
+        i.delivery_rate,
+        0,  # busy_time
+        0,  # rwnd_limited
+        0,  # sndbuf_limited
+        i.delivered & 0xFFFFFFFF,
+        0,  # delivered_ce
+        i.bytes_sent,
+        i.bytes_retrans,
+        i.dsack_dups,
+        i.reord_seen,
+        i.rcv_ooopack,
+        i.snd_wnd,
+        i.rcv_wnd,
+        0,  # rehash
+        0,  # total_rto
+        0,  # total_rto_recoveries
+        0,  # total_rto_time
+    )
