@@ -1,0 +1,1 @@
+"""Parts of scripts/bench: where it measures (arena), what it measures against (embedded, peer.c), how it reports."""

@@ -1,0 +1,80 @@
+"""Who serves: the kernel, the stack embedded in a Python process, the stack under unmodified programs."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from benchlib.arena import PORT, Arena, BenchError
+
+CPU = 1  # where both ends of a pinned measurement run
+READY_S = 15.0
+
+
+@contextmanager
+def kernel(arena: Arena, offload: bool, pinned: bool) -> Iterator[str]:
+    """peer.c on the kernel's own TCP over veth."""
+    arena.set_veth_offload(offload)
+    with _served(arena, arena.server_ns, [*_pin(pinned), str(arena.peer), "serve", "10.99.0.2", str(PORT)]):
+        yield "10.99.0.2"
+
+
+@contextmanager
+def embedded(arena: Arena, offload: bool, pinned: bool) -> Iterator[str]:
+    """benchlib.embedded on a TUN device."""
+    command = [sys.executable, "-m", "benchlib.embedded", "benchtun0", "10.64.0.2", str(PORT)]
+    command += [] if offload else ["--no-offload"]
+    with _served(arena, arena.peer_ns, [*_pin(pinned), *command]):
+        yield "10.64.0.2"
+
+
+@contextmanager
+def shim(arena: Arena, offload: bool, pinned: bool) -> Iterator[str]:
+    """peer.c, unmodified, under `nuse run`."""
+    link = "benchtun1,stack=10.65.0.2/24,host=10.65.0.1/24"
+    name = f"bench{os.getpid()}"
+    command = [sys.executable, "-m", "nuse", "run", "--name", name, "--link", link]
+    command += [] if offload else ["--no-offload"]
+    command += ["--", str(arena.peer), "serve", "10.65.0.2", str(PORT)]
+    with _served(arena, arena.peer_ns, [*_pin(pinned), *command]):
+        yield "10.65.0.2"
+
+
+VARIANTS = {"kernel": kernel, "embedded": embedded, "shim": shim}
+
+
+def _pin(pinned: bool) -> list[str]:
+    return ["taskset", "-c", str(CPU)] if pinned else []
+
+
+@contextmanager
+def _served(arena: Arena, namespace: str, command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    server = arena.start(namespace, command)
+    addr = command[-2] if "serve" in command else "10.64.0.2"
+    _wait_ready(arena, server, addr)
+    try:
+        yield server
+    finally:
+        if server.poll() is None:
+            server.send_signal(signal.SIGTERM)
+        arena.stop(server)
+
+
+def _wait_ready(arena: Arena, server: subprocess.Popen[bytes], addr: str) -> None:
+    """Until the echo port answers."""
+    deadline = time.monotonic() + READY_S
+    while True:
+        if server.poll() is not None:
+            said = arena.stop(server).strip().splitlines()
+            raise BenchError(f"the server ended: {said[-1] if said else server.returncode}")
+        probe = f"import socket; socket.create_connection(({addr!r}, {PORT + 2}), 0.5).close()"
+        try:
+            arena.run(arena.peer_ns, [sys.executable, "-c", probe])
+            return
+        except BenchError:
+            if time.monotonic() > deadline:
+                raise BenchError("the server does not answer: " + arena.stop(server).strip()[-200:]) from None
+            time.sleep(0.1)
