@@ -104,7 +104,7 @@ class Icmp:
         if kind == wire.ECHO:
             # Broadcast echo is smurf's amplifier: Linux's icmp_echo_ignore_broadcasts, RFC 1122 §3.2.2.6.
             if inb.kind == UNICAST and not self._stack.sysctl.icmp_echo_ignore_all:
-                header = bytes((wire.ECHO_REPLY, code)) + ((csum + 0x0800) % 0xFFFF).to_bytes(2, "big")
+                header = bytes((wire.ECHO_REPLY, code)) + ((csum + 0x0800) % 0xFFFF or 0xFFFF).to_bytes(2, "big")
                 self._answer(inb, ipv4.ICMP, header, "IcmpOutEchoReps", inb.tos)
         elif kind == wire.ECHO_REPLY:
             self.echo.receive(inb)
