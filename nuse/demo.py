@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from nuse.show_ss import SsOptions, rate, ss_lines
 
 MB = 1_000_000
 SIZES = range(1, 4097)
-LOOK_EVERY = 0.02  # seconds between looks at the live connection
+LOOK_EVERY = 0.05  # seconds between looks at the live connection
 MEMORY = Path("/dev/shm")
 FORMAT = "%{http_code} %{size_download} %{time_total}"
 
@@ -88,8 +89,8 @@ def _show(args: argparse.Namespace, curl: str, stack: Background, spec: LinkSpec
     if picture is None:
         _say("  (over before the debug socket could look)")
     else:
-        for line in ss_lines([picture], SsOptions(tcp=True, numeric=True, info=True)):
-            _say("    " + _wrapped(line.strip(), 112, "      "))
+        *table, info = ss_lines([picture], SsOptions(tcp=True, numeric=True, info=True))
+        _say("".join(f"    {line}\n" for line in table) + _wrapped(info.strip(), 108, " " * 6))
     _say("")
     sent, received = _sha256(place / "file"), _sha256(place / "copy")
     (place / "copy").unlink()
@@ -195,15 +196,8 @@ def _nothing_left(stack: Background, spec: LinkSpec) -> bool:
 
 
 def _wrapped(text: str, width: int, indent: str) -> str:
-    """Words broken into lines."""
-    lines, line = [], ""
-    for word in text.split(" "):
-        if line and len(line) + 1 + len(word) > width:
-            lines.append(line)
-            line = indent + word
-        else:
-            line = f"{line} {word}" if line else word
-    return "\n    ".join([*lines, line])
+    """Words broken into indented lines."""
+    return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _say(line: str) -> None:
