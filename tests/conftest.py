@@ -2,10 +2,15 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+if TYPE_CHECKING:
+    from kit.trace import Trace
+
+WIRES = "v4 v6 offload"
 LIVE = Path(__file__).parent / "live"
 
 # CI replays the same examples every time; `HYPOTHESIS_PROFILE=random` is for the nightly run and for trusting a test.
@@ -26,3 +31,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.live)
             if missing:
                 item.add_marker(pytest.mark.skip(reason=missing))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each trace runs over IPv4, IPv6 and with offload; `@pytest.mark.wire(only="v4 v6")` restricts that."""
+    if "wire" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("wire")
+        kinds = marker.kwargs.get("only", WIRES) if marker else WIRES
+        metafunc.parametrize("wire", kinds.split(), indirect=True)
+
+
+@pytest.fixture
+def wire(request: pytest.FixtureRequest) -> "Trace":
+    """One stack and its wire, the far end in the test's hand; `@pytest.mark.wire(sysctl={…}, mtu=…)` as for Wire."""
+    from kit.trace import Trace  # here, so that tests of nuse/ need no working TCP
+
+    marker = request.node.get_closest_marker("wire")
+    keywords = {name: value for name, value in marker.kwargs.items() if name != "only"} if marker else {}
+    return Trace(v6=request.param == "v6", offload=request.param == "offload", **keywords)

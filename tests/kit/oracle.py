@@ -141,7 +141,7 @@ def _decode_ip(raw: bytes, net: bytes, gso_size: int, partial: bool) -> Packet:
 def _decode_tcp(packet: Packet, l4: bytes) -> int:
     """Fill in the TCP fields; the header's length."""
     tcp = dpkt.tcp.TCP(l4)
-    if tcp._rsv:
+    if l4[12] & 0x0E:
         raise BadPacket("reserved bits set in the TCP header")
     found = dpkt.tcp.parse_opts(tcp.opts)
     if None in found:

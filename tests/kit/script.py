@@ -4,7 +4,7 @@
 
 `+time` counts from the line before: `+0`, `+5ms`, `+1.5s`; `+190ms..210ms` accepts a range. Verbs:
 
-    in    [@peer] FLAGS [seq[:end]] [ack N] [win N] [urg N] [ect0|ect1|ce] [<options>]    a segment from the peer
+    in    [@peer] FLAGS [seq[:end[/size]]] [ack N] [win N] [urg N] [ect0|ect1|ce] [<options>]    from the peer
     in    [@peer] icmp KIND [mtu N] [about N]                        an ICMP error about the stack's last segment
     out   the same words as `in`                                     exactly this segment leaves the stack
     quiet                                                            nothing leaves within that time
@@ -16,11 +16,11 @@ them, so SYNs are 0 and data starts at 1; `win` is the field as on the wire. Opt
 `<mss 1460,sackOK,TS val X ecr Y,nop,wscale 7,sack 1:2 3:4>`; `?` stands for any number. The stack's timestamps count
 from the one on its SYN. What a line does not mention is not compared (`in`: takes a sensible default); flags other than
 P always are, and so is the set of options once a `<…>` is there. Lines `in` at +0 in a row arrive as one burst, as if
-read from the device before the stack had a chance to answer.
+read from the device before the stack had a chance to answer. `1:4001/1000` stands for four such lines in a row.
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kit.clock import parse_time
 from stack.units import Nanos
@@ -44,6 +44,7 @@ class SegmentSpec:
     urg: int | None = None
     ecn: int | None = None
     options: list[tuple[str, list[int]]] | None = None
+    size: int = 0  # of the segments that this one is to be cut into
 
     @property
     def length(self) -> int:
@@ -100,10 +101,27 @@ def parse_script(script: str) -> list[Line]:
             line.latest = parse_time(late) if late else line.delay
             if line.verb in ("in", "out"):
                 _parse_packet(line)
+                lines += _cut(line)
+                continue
         except (ValueError, KeyError, IndexError, StopIteration) as error:
             raise BadScript(f"line {number}: {text.strip()!r}: {error!r}") from error
         lines.append(line)
     return lines
+
+
+def _cut(line: Line) -> list[Line]:
+    """One line for each segment that `seq:end/size` stands for; the first keeps the time, the others follow at +0."""
+    spec = line.segment
+    if spec is None or not spec.size or spec.seq is None or spec.end is None:
+        return [line]
+    parts = []
+    for at in range(spec.seq, spec.end, spec.size):
+        segment = replace(spec, seq=at, end=min(at + spec.size, spec.end), size=0)
+        if parts:
+            parts.append(replace(line, segment=segment, delay=0, latest=0))
+        else:
+            parts.append(replace(line, segment=segment))
+    return parts
 
 
 def _parse_packet(line: Line) -> None:
@@ -138,7 +156,9 @@ def _parse_segment(text: str, peer: int) -> SegmentSpec:
         elif word in ("ack", "win", "urg"):
             setattr(spec, word, _number(next(words)))
         else:
-            seq, _, end = word.partition(":")
+            whole, _, size = word.partition("/")
+            spec.size = int(size) if size else 0
+            seq, _, end = whole.partition(":")
             spec.seq = int(seq)
             spec.end = int(end) if end else spec.seq
     return spec

@@ -156,7 +156,7 @@ class Wire:
             return
         peer.last = packet
         peer.local_port = packet.sport
-        if packet.flags & build.SYN:
+        if packet.flags & build.SYN and packet.seq != peer.iss:
             peer.iss = packet.seq
             peer.ts_base = packet.timestamps[0] if packet.timestamps else None
         if packet.timestamps:
@@ -191,6 +191,11 @@ class Wire:
             storms = storms + 1 if self.clock.now == before else 0
             assert storms < 1000, "a deadline that handle_timeout leaves standing"
         return bool(self.sent)
+
+    def run_until(self, until: Nanos) -> None:
+        """Run to `until`, whatever is emitted."""
+        while self.clock.now < until and self.step(until):
+            pass
 
     # --- packets to the stack
 
@@ -241,7 +246,10 @@ class Wire:
             elif name == "TS":
                 val, ecr = numbers
                 val = self.peer_time() if val == ANY else val
-                ecr = peer.ts_seen if ecr == ANY else ecr + (peer.ts_base or 0 if ecr else 0)
+                if spec.flags & build.ACK:
+                    ecr = peer.ts_seen if ecr == ANY else ecr + (peer.ts_base or 0)
+                else:
+                    ecr = max(ecr, 0)
                 out += build.opt_timestamps(val, ecr)
         return out
 
