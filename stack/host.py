@@ -59,7 +59,7 @@ class Stack:
         self.pmtu = PmtuCache(self.mib)
         self.routes = RouteTable(self.pmtu)
         self.routes.rebuild(self.links.values())
-        self._local = self.routes.local
+        self._local, self._not_from = self.routes.local, self.routes.not_from
         self.tracer: Callable[[str, Any], None] | None = None  # told of what befalls connections, by name
         self._ready: deque[Any] = deque()
         self._last_index = 1
@@ -96,11 +96,14 @@ class Stack:
         self._last_index += 1
         link = Link(name, self._last_index, mtu, addrs, offload)
         self.links[name] = link
-        self._readdress()
+        self.routes.rebuild(self.links.values())
         for family, gateway in ((4, gateway4), (16, gateway6)):
             if gateway or any(len(addr) == family for addr, _length in addrs):
-                self.routes.add(Entry(bytes(family), 0, link, metric=link.index * 100, gateway=gateway))
+                self._add_default(link, family, gateway)
         return link
+
+    def _add_default(self, link: Link, family: int, gateway: bytes | None) -> None:
+        self.routes.add(Entry(bytes(family), 0, link, metric=link.index * 100, gateway=gateway))
 
     def remove_link(self, link: Link) -> None:
         """Take the link, its addresses and its routes away. Connections over it find out by themselves."""
@@ -108,14 +111,16 @@ class Stack:
             raise StackError(errno.EINVAL, f"cannot remove {link.name}")
         link.up = False
         del self.links[link.name]
-        self._readdress()
+        self.routes.rebuild(self.links.values())
 
     def add_addr(self, link: Link, addr: bytes, length: int) -> None:
-        """One more own address. Raises EEXIST, EINVAL."""
+        """One more own address, with a default route if it is the link's first of its family. Raises EEXIST, EINVAL."""
         self._check_addr(addr, length)
         _check_mtu(link.mtu, len(addr) == 16)
         link.addrs.append((addr, length))
-        self._readdress()
+        self.routes.rebuild(self.links.values())
+        if not any(e.link is link and not e.length and len(e.prefix) == len(addr) for e in self.routes.entries()):
+            self._add_default(link, len(addr), None)
 
     def remove_addr(self, link: Link, addr: bytes) -> None:
         """Give an address up. Raises EADDRNOTAVAIL."""
@@ -123,7 +128,7 @@ class Stack:
         if len(kept) == len(link.addrs):
             raise StackError(errno.EADDRNOTAVAIL, f"{show_addr(addr)} is not on {link.name}")
         link.addrs[:] = kept
-        self._readdress()
+        self.routes.rebuild(self.links.values())
 
     def set_link_mtu(self, link: Link, mtu: int) -> None:
         """Change a link's MTU and tell TCP. Raises EINVAL."""
@@ -140,10 +145,6 @@ class Stack:
             raise StackError(errno.EINVAL, f"no address: {addr.hex()}/{length}")
         if addr in self._local:
             raise StackError(errno.EEXIST, f"{show_addr(addr)} is on {self._local[addr].name} already")
-
-    def _readdress(self) -> None:
-        self.routes.rebuild(self.links.values())
-        self._local = self.routes.local
 
     def route(self, dst: bytes, src: bytes | None = None) -> Route:
         """The way to `dst`: link, source address and MTU. Raises StackError ENETUNREACH."""
@@ -169,17 +170,15 @@ class Stack:
             if size >= 50:
                 first, tos, total, frag, proto = _FAST4.unpack_from(pkt, 10)
                 if first == 0x45:
-                    local = self._local
                     if (
                         proto == 6
                         and not frag & 0x3FFF
                         and 40 <= total <= size - 10
-                        and local.get(pkt[26:30]) is link
+                        and self._local.get(pkt[26:30]) is link
                         and 0 < pkt[22] < 224
                         and pkt[22] != 127
-                        and pkt[22:26] not in local
+                        and pkt[22:26] not in self._not_from
                         and not ones_sum(pkt[10:30])
-                        and pkt[22:26] not in self.routes.broadcast
                     ):
                         self.mib.IpInReceives += 1
                         self.mib.IpInDelivers += 1
@@ -192,7 +191,7 @@ class Stack:
                         and 20 <= length <= size - 50
                         and self._local.get(pkt[34:50]) is link
                         and 0 < pkt[18] < 255
-                        and pkt[18:34] not in self._local
+                        and pkt[18:34] not in self._not_from
                     ):
                         self.mib.Ip6InReceives += 1
                         self.mib.Ip6InDelivers += 1

@@ -66,6 +66,7 @@ class RouteTable:
         self._entries: list[Entry] = []
         self.local: dict[bytes, Link] = {}  # own unicast addresses; read by the fast path of Stack.receive
         self.broadcast: set[bytes] = {b"\xff\xff\xff\xff"}
+        self.not_from: set[bytes] = set()  # sources that no packet from outside may bear: both of the above
 
     # --- the table
 
@@ -73,7 +74,8 @@ class RouteTable:
         """Derive everything from the links' addresses; call after any change of them."""
         self._links = list(links)
         self._static = [entry for entry in self._static if entry.link in self._links]
-        self.local = {addr: link for link in self._links for addr, _length in link.addrs}
+        self.local.clear()  # in place: the fast path holds on to these tables
+        self.local.update((addr, link) for link in self._links for addr, _length in link.addrs)
         self.broadcast = {b"\xff\xff\xff\xff"}
         found = list(self._static)
         for link in self._links:
@@ -82,6 +84,8 @@ class RouteTable:
                 if len(addr) == 4 and length < 31 and not link.loopback:
                     host = (1 << 32 - length) - 1
                     self.broadcast.add((int.from_bytes(addr, "big") | host).to_bytes(4, "big"))
+        self.not_from.clear()
+        self.not_from.update(self.broadcast, self.local)
         found.sort(key=lambda entry: (-entry.length, entry.metric))
         self._entries = found
 

@@ -130,6 +130,15 @@ def test_addresses_come_and_go(stack):
     assert refused.value.errno == errno.EADDRNOTAVAIL
 
 
+def test_the_first_address_of_a_family_brings_its_default_route():
+    stack = Stack(secret=SECRET)
+    link = stack.add_link("tun0", [(US4, 24)])
+    stack.add_addr(link, US6, 64)
+    stack.add_addr(link, parse_addr("fd64::3"), 64)
+    assert stack.route(FAR6).src == US6
+    assert [entry.prefix for entry in stack.routes.entries() if not entry.length] == [bytes(4), bytes(16)]
+
+
 @given(addr=binary(min_size=16, max_size=16), length=integers(0, 128))
 def test_a_network_covers_its_hosts(addr, length):
     net = network(addr, length)
