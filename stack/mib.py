@@ -114,6 +114,7 @@ class Mib:
     TcpExtTWRecycled: int = 0
     TcpExtPAWSActive: int = 0
     TcpExtPAWSEstab: int = 0
+    TcpExtTCPPAWSOldAck: int = 0
     TcpExtDelayedACKs: int = 0
     TcpExtDelayedACKLost: int = 0
     TcpExtListenOverflows: int = 0

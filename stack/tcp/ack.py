@@ -21,6 +21,7 @@ def ack_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
     tcb, board = conn.tcb, conn.board
     counts = conn.counts
     counts.last_ack_recv = now
+    conn.probes_out = 0
     ack = seg.ack
     una = tcb.snd_una
     wnd = seg.wnd << tcb.snd_wscale if not seg.flags & SYN else seg.wnd
@@ -151,7 +152,7 @@ def _rearm(conn: "TcpConn", acked: int, delivered: int, now: Nanos) -> None:
         at[T.RTO] = at[T.TLP] = at[T.REORDER] = T.NEVER
         return
     if acked:
-        at[T.RTO] = now + conn.rtt.backed_off(conn.recovery.backoff)
+        conn.arm_rto(now)
     if acked or delivered:
         if conn.recovery.ca == OPEN:
             tlp_schedule(conn, now)

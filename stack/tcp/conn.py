@@ -37,7 +37,7 @@ from stack.tcp.state import (
     State,
 )
 from stack.tcp.tcb import Tcb
-from stack.tcp.timers import KEEPALIVE, TIMEWAIT, Timers
+from stack.tcp.timers import KEEPALIVE, RTO, TIMEWAIT, Timers
 from stack.units import MSEC, SEC, Nanos
 
 if TYPE_CHECKING:
@@ -121,9 +121,9 @@ class TcpConn:
         "owner",
         "peer_fin_seq",
         "persist_backoff",
-        "persist_since",
         "pingpong",
         "probe_due",
+        "probes_out",
         "pseudo_sum",
         "quick_acks",
         "rcv_mss",
@@ -213,7 +213,7 @@ class TcpConn:
         self.snd_stalled = False  # the send queue was full: WRITABLE is owed
         self.cwnd_limited = False
         self.persist_backoff = 0
-        self.persist_since: Nanos = 0
+        self.probes_out = 0  # zero-window probes since the peer was last heard
         self.tlp_due = 0
         self.soft_error = 0  # errno of the last ICMP error about an established connection
         self.keepalive_sent = 0
@@ -300,7 +300,7 @@ class TcpConn:
         self.recvq.consume(count)
         tcb = self.tcb
         left = tcb.rcv_wup + tcb.rcv_wnd - tcb.rcv_nxt
-        fresh = self.rcvbuf.size - self.recvq.readable
+        fresh = min(self.rcvbuf.size - self.recvq.readable, 65535 << tcb.rcv_wscale)
         if fresh >= 2 * left and fresh - left >= min(self.rcvbuf.size // 2, tcb.advmss) and not self.fin_rcvd:
             self.ack_due = True
             self.demux.mark(self)
@@ -429,6 +429,16 @@ class TcpConn:
         if self.snd_stalled and 3 * len(self.sendq) < 2 * self.sndbuf():
             self.snd_stalled = False
             self.post(WRITABLE)
+
+    def arm_rto(self, now: Nanos) -> None:
+        """Start the retransmission timer afresh; a user timeout (RFC 5482) may end the wait sooner."""
+        deadline = now + self.rtt.backed_off(self.recovery.backoff)
+        limit = self.options.user_timeout_ms
+        if limit:
+            head = self.board.first()
+            if head is not None:
+                deadline = min(deadline, max(head.first_sent_at + limit * MSEC, now + MSEC))
+        self.timers.arm(RTO, deadline)
 
     def arm_keepalive(self) -> None:
         """(Re)start the keepalive clock from the last sign of life."""

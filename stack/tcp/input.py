@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from stack.tcp.conn import TcpConn
 
 PAWS_IDLE = 24 * 86400 * SEC  # RFC 7323 §5.5
+PAWS_WINDOW = 1  # ticks of the peer's clock
 TIMEWAIT_LEN = 60 * SEC
 DELACK_MIN = 40 * MSEC
 DELACK_MAX = 200 * MSEC
@@ -95,7 +96,8 @@ def _slow_path(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
         return
     if not seg.flags & ACK:
         return
-    if conn.tcb.ts_ok and seg.ts_val >= 0 and seg.seq <= conn.tcb.last_ack_sent:
+    tcb = conn.tcb
+    if tcb.ts_ok and seg.ts_val >= 0 and seg.seq <= tcb.last_ack_sent and not ts_before(seg.ts_val, tcb.ts_recent):
         conn.tcb.ts_recent = seg.ts_val
         conn.tcb.ts_recent_at = now
     if not _ack_check(conn, seg, now):
@@ -185,13 +187,25 @@ def enter_established(conn: "TcpConn", now: Nanos) -> None:
 
 
 def _paws_ok(conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
-    """RFC 7323 §5.3: drop and acknowledge a segment whose timestamp is older than the last one in order."""
+    """RFC 7323 §5.3: drop and acknowledge a segment whose timestamp is older than the last one in order.
+
+    As in Linux, one tick of age is allowed, a duplicate pure ACK that is merely late passes, and an ACK from before the
+    last text is dropped without an answer.
+    """
     tcb = conn.tcb
-    if not tcb.ts_ok or seg.ts_val < 0 or seg.flags & RST or not ts_before(seg.ts_val, tcb.ts_recent):
+    if not tcb.ts_ok or seg.ts_val < 0 or seg.flags & RST:
         return True
-    if now - tcb.ts_recent_at > PAWS_IDLE:
+    age = (tcb.ts_recent - seg.ts_val) & MASK32
+    if age <= PAWS_WINDOW or age >= HALF32 or now - tcb.ts_recent_at > PAWS_IDLE:
         return True
     mib = conn.demux.mib
+    if seg.flags & (SYN | FIN | ACK) == ACK and not seg.length:
+        if seg.seq < tcb.rcv_nxt:
+            mib.TcpExtTCPPAWSOldAck += 1
+            return False
+        late = age * MSEC <= conn.rtt.rto * 6 // 5
+        if seg.seq == tcb.rcv_nxt and seg.ack == tcb.snd_una and seg.wnd << tcb.snd_wscale == tcb.snd_wnd and late:
+            return True
     mib.TcpExtPAWSEstab += 1
     if not seg.flags & SYN:
         _owe_invalid_ack(conn, seg, now)
@@ -369,8 +383,9 @@ def _text_and_fin(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
             conn.demux.mib.TcpExtTCPZeroWindowDrop += 1
             conn.dup_acks_due += 1
             return
-    if fin_at >= 0:
+    if fin_at >= 0 and conn.peer_fin_seq < 0:
         conn.peer_fin_seq = fin_at
+        conn.recvq.cut(fin_at)
     if payload:
         text_arrives(conn, seq, payload, now)
     elif fin_at == tcb.rcv_nxt:
@@ -385,6 +400,12 @@ def text_arrives(conn: "TcpConn", seq: int, payload: memoryview, now: Nanos) -> 
     size = len(payload)
     counts.data_segs_in += 1
     counts.last_data_recv = now
+    if conn.peer_fin_seq >= 0:  # nothing can lie beyond the FIN
+        payload = payload[: max(conn.peer_fin_seq - seq, 0)]
+        size = len(payload)
+        if not size:
+            conn.dup_acks_due += 1
+            return
     if seq != tcb.rcv_nxt:
         _out_of_order(conn, seq, payload)
         return

@@ -285,7 +285,7 @@ def _send_new(conn: "TcpConn", seq: int, size: int, fin: bool, now: Nanos) -> Pa
 def _sent_something(conn: "TcpConn", now: Nanos) -> None:
     """RFC 6298 §5.1: the timer runs while anything is outstanding."""
     if not conn.timers.pending(T.RTO):
-        conn.timers.arm(T.RTO, now + conn.rtt.backed_off(conn.recovery.backoff))
+        conn.arm_rto(now)
 
 
 def arm_persist(conn: "TcpConn", now: Nanos) -> None:

@@ -47,7 +47,6 @@ class Recovery:
         "reo_wnd_mult",
         "reo_wnd_persist",
         "reord_seen",
-        "retrans_since",
         "retrans_stamp",
         "tlp_high_seq",
         "tlp_resent",
@@ -70,7 +69,6 @@ class Recovery:
         self.undo_marker = NO_MARK
         self.undo_retrans = 0
         self.retrans_stamp = -1  # our timestamp when the first retransmission of the episode left; −1 none
-        self.retrans_since: Nanos = 0
         self.dsack_seen = False
         # RACK
         self.rack_sent_at: Nanos = 0
@@ -128,7 +126,7 @@ def on_ack(
         _reno_detect(conn, acked, dup)
     if rec.ca < RECOVERY:
         if board.lost_out:
-            _enter_recovery(conn, flight, now)
+            _enter_recovery(conn, flight, delivered, now)
         else:
             rec.ca = DISORDER if board.sacked_out or rec.dup_acks else OPEN
     if rec.ca == RECOVERY:
@@ -146,7 +144,7 @@ def _grow(conn: "TcpConn", acked: int, rtt: Nanos, now: Nanos, flight: int) -> N
         cc.on_ack(acked, rtt, now, flight)
 
 
-def _enter_recovery(conn: "TcpConn", flight: int, now: Nanos) -> None:
+def _enter_recovery(conn: "TcpConn", flight: int, delivered: int, now: Nanos) -> None:
     rec, tcb = conn.recovery, conn.tcb
     mib = conn.demux.mib
     if tcb.sack_ok:
@@ -161,7 +159,7 @@ def _enter_recovery(conn: "TcpConn", flight: int, now: Nanos) -> None:
     rec.dsack_seen = False
     conn.cc.on_loss(flight, now)
     rec.prr_delivered = rec.prr_out = 0
-    rec.recover_fs = max(tcb.snd_nxt - tcb.snd_una, 1)
+    rec.recover_fs = max(tcb.snd_nxt - tcb.snd_una - conn.board.sacked_out + delivered, 1)  # RFC 9937 §6.2
     conn.demux.trace("recovery", conn)
 
 
@@ -186,7 +184,7 @@ def _prr(conn: "TcpConn", delivered: int, advanced: bool) -> None:
 def after_timer(conn: "TcpConn", flight: int, now: Nanos) -> None:
     """The reordering timer found losses: recovery begins, or goes on, without an ACK."""
     if conn.recovery.ca < RECOVERY:
-        _enter_recovery(conn, flight, now)
+        _enter_recovery(conn, flight, 0, now)
     if conn.recovery.ca == RECOVERY:
         _prr(conn, 0, False)
 
@@ -346,7 +344,7 @@ def _mark_head_lost(conn: "TcpConn") -> None:
 
 
 def tlp_schedule(conn: "TcpConn", now: Nanos) -> None:
-    """§7.2: arm the probe timer after sending or on an ACK, when it would fire before the RTO."""
+    """§7.2: arm the probe timer after sending or on an ACK."""
     rec, rtt, at = conn.recovery, conn.rtt, conn.timers.at
     if (
         rec.ca > DISORDER
@@ -364,9 +362,8 @@ def tlp_schedule(conn: "TcpConn", now: Nanos) -> None:
             pto += rtt.rto_min  # the peer may delay the ACK of a lone segment
         else:
             pto += 2 * MSEC
-        if now + pto < at[T.RTO]:
-            at[T.TLP] = now + pto
-            return
+        at[T.TLP] = min(now + pto, at[T.RTO])  # at the latest it takes the RTO's place
+        return
     at[T.TLP] = T.NEVER
 
 
@@ -421,7 +418,6 @@ def on_retransmit(conn: "TcpConn", size: int, now: Nanos) -> None:
     rec = conn.recovery
     if rec.retrans_stamp < 0:
         rec.retrans_stamp = conn.ts_now(now)
-        rec.retrans_since = now
     rec.undo_retrans += size
 
 

@@ -171,6 +171,16 @@ class RecvQueue:
             self.sacks = [(left, min(right, top)) for left, right in self.sacks if left < top]
         return dropped
 
+    def cut(self, end: int) -> None:
+        """Drop what waits at or beyond `end`: the peer's FIN lies there."""
+        while self._ends and self._ends[-1] > end:
+            start, stop, view = self._starts.pop(), self._ends.pop(), self._views.pop()
+            self.ooo_bytes -= stop - start
+            if start < end:
+                self.insert(start, view[: end - start])
+                break
+        self.sacks = [(left, min(right, end)) for left, right in self.sacks if left < end]
+
     def clear_holes(self) -> None:
         """Forget what waits out of order: the peer's FIN says that nothing lies beyond."""
         self._starts.clear()

@@ -51,14 +51,12 @@ def _rto(conn: "TcpConn", now: Nanos) -> None:
         return
     rec = conn.recovery
     limit = (knobs.tcp_orphan_retries or ORPHAN_RETRIES) if conn.orphan else knobs.tcp_retries2
-    started = rec.retrans_since if rec.backoff else now
-    if rec.backoff >= limit or _user_timeout(conn, started, now):
+    head = conn.board.first()
+    if rec.backoff >= limit or (head is not None and _user_timeout(conn, head.first_sent_at, now)):
         _give_up(conn)
         return
-    if not conn.tcb.snd_wnd and rec.backoff == 0:
-        rec.retrans_since = now
     on_rto(conn, now)
-    conn.timers.arm(T.RTO, now + conn.rtt.backed_off(rec.backoff))
+    conn.arm_rto(now)
 
 
 def _user_timeout(conn: "TcpConn", since: Nanos, now: Nanos) -> bool:
@@ -90,7 +88,7 @@ def _tlp(conn: "TcpConn", now: Nanos) -> None:
     rec.tlp_high_seq = tcb.snd_nxt
     rec.tlp_resent = False
     conn.demux.mib.TcpExtTCPLossProbes += 1
-    conn.timers.arm(T.RTO, now + conn.rtt.backed_off(rec.backoff))
+    conn.arm_rto(now)
     room = tcb.snd_una + tcb.snd_wnd - tcb.snd_nxt
     if unsent > 0 and room >= min(unsent, tcb.mss_cache):
         conn.tlp_due = PROBE_NEW
@@ -110,7 +108,10 @@ def _delack(conn: "TcpConn", now: Nanos) -> None:
 
 
 def _persist(conn: "TcpConn", now: Nanos) -> None:
-    """RFC 9293 §3.8.6.1: ask about a closed window, send what a silly one lets through; also the cork's time limit."""
+    """RFC 9293 §3.8.6.1: ask about a closed window, send what a silly one lets through; also the cork's time limit.
+
+    A peer that answers keeps the connection for as long as it likes (MUST-37); only silence counts.
+    """
     tcb, knobs = conn.tcb, conn.demux.sysctl
     if tcb.snd_una != tcb.snd_nxt or conn.sendq.end <= tcb.snd_nxt:
         return
@@ -118,12 +119,12 @@ def _persist(conn: "TcpConn", now: Nanos) -> None:
         conn.force_push = True
         return
     limit = (knobs.tcp_orphan_retries or ORPHAN_RETRIES) if conn.orphan else knobs.tcp_retries2
-    if conn.persist_backoff == 0:
-        conn.persist_since = now
-    if conn.persist_backoff > limit or _user_timeout(conn, conn.persist_since, now):
+    heard = max(conn.counts.last_ack_recv, conn.counts.last_data_sent)
+    if conn.probes_out >= limit or (conn.probes_out and _user_timeout(conn, heard, now)):
         _give_up(conn)
         return
     conn.persist_backoff += 1
+    conn.probes_out += 1
     conn.probe_due += 1
     arm_persist(conn, now)
 
@@ -157,4 +158,4 @@ def _timewait(conn: "TcpConn", now: Nanos) -> None:
     conn.demux.drop(conn)
 
 
-_ACTIONS = (_rto, _reorder, _tlp, _delack, _persist, _keepalive, _timewait)
+_ACTIONS = (_reorder, _tlp, _rto, _delack, _persist, _keepalive, _timewait)

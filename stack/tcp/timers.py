@@ -7,8 +7,8 @@ from stack.units import Nanos
 
 NEVER: Nanos = 1 << 62
 
-RTO, REORDER, TLP, DELACK, PERSIST, KEEPALIVE, TIMEWAIT = range(7)
-NAMES = ("rto", "reorder", "tlp", "delack", "persist", "keepalive", "timewait")
+REORDER, TLP, RTO, DELACK, PERSIST, KEEPALIVE, TIMEWAIT = range(7)  # a probe due with the RTO goes first
+NAMES = ("reorder", "tlp", "rto", "delack", "persist", "keepalive", "timewait")
 _COUNT = len(NAMES)
 
 
