@@ -56,7 +56,7 @@ class _Charges:
             ours, theirs = self._pair
             ours.send(bytes(length))
             charge = self._known[length] = carrier.untaken(ours)
-            theirs.recv(length)
+            theirs.recv(length + 1)  # Python does nothing for recv(0)
         return charge
 
 
@@ -172,7 +172,7 @@ class DatagramSocket(Socket):
             if entry.addr is not None:
                 return entry, data
             if peek:
-                theirs.recv(0, socket.MSG_DONTWAIT)
+                theirs.recv(1, socket.MSG_DONTWAIT)
             if self.error:
                 raise StackError(self.take_error(), "an earlier datagram was answered with an error")
         return None

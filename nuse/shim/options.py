@@ -10,11 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from nuse.shim import sockaddr
 from nuse.shim.datagram import DatagramSocket
 from nuse.shim.sock import Socket
 from nuse.shim.stream import LISTENING, StreamSocket
 from nuse.shim.tcpinfo import pack_tcp_info
 from stack.errors import StackError
+from stack.tcp.cc import CONGESTION_CONTROLS
 
 SOL_IP, SOL_SOCKET, SOL_TCP, SOL_UDP, SOL_IPV6 = 0, 1, 6, 17, 41
 SO_REUSEADDR, SO_TYPE, SO_ERROR, SO_BROADCAST, SO_SNDBUF, SO_RCVBUF = 2, 3, 4, 6, 7, 8
@@ -61,18 +63,15 @@ INTS: dict[Key, Opt] = {
     (SOL_SOCKET, 11): _bool(),  # SO_NO_CHECK
     (SOL_SOCKET, 12): Opt(),  # SO_PRIORITY
     (SOL_SOCKET, SO_REUSEPORT): _bool(),
-    (SOL_SOCKET, 16): _bool(),  # SO_PASSCRED
     (SOL_SOCKET, 18): Opt(default=1, native=True),  # SO_RCVLOWAT
     (SOL_SOCKET, 19): Opt(default=1, writable=False),  # SO_SNDLOWAT
     (SOL_SOCKET, SO_TIMESTAMP): _bool(),
     (SOL_SOCKET, SO_TIMESTAMPNS): _bool(),
     (SOL_SOCKET, 36): Opt(),  # SO_MARK
-    (SOL_SOCKET, 37): Opt(),  # SO_TIMESTAMPING
     (SOL_SOCKET, 40): _bool(),  # SO_RXQ_OVFL
     (SOL_SOCKET, 43): _bool(),  # SO_NOFCS
     (SOL_SOCKET, 45): _bool(),  # SO_SELECT_ERR_QUEUE
     (SOL_SOCKET, 46): Opt(low=0),  # SO_BUSY_POLL
-    (SOL_SOCKET, 47): Opt(default=-1),  # SO_MAX_PACING_RATE
     (SOL_SOCKET, 49): Opt(),  # SO_INCOMING_CPU
     (SOL_SOCKET, 56): Opt(writable=False),  # SO_INCOMING_NAPI_ID
     (SOL_SOCKET, 60): _bool(),  # SO_ZEROCOPY: the kernel ignores MSG_ZEROCOPY on the carrier and copies
@@ -95,7 +94,7 @@ INTS: dict[Key, Opt] = {
     (SOL_TCP, 27): Opt(low=0, high=1),  # TCP_SAVE_SYN
     (SOL_TCP, 36): _bool(),  # TCP_INQ
     (SOL_IP, 1): Opt(field="tos", dgram="tos"),
-    (SOL_IP, 2): Opt(field="ttl", dgram="ttl", sysctl="ip_default_ttl"),
+    (SOL_IP, 2): Opt(low=1, high=255, field="ttl", dgram="ttl", sysctl="ip_default_ttl"),
     (SOL_IP, 6): _bool(),  # IP_RECVOPTS
     (SOL_IP, 7): _bool(),  # IP_RETOPTS
     (SOL_IP, IP_PKTINFO): _bool(),
@@ -104,8 +103,12 @@ INTS: dict[Key, Opt] = {
     (SOL_IP, IP_RECVTTL): _bool(),
     (SOL_IP, IP_RECVTOS): _bool(),
     (SOL_IP, 15): _bool(),  # IP_FREEBIND
+    (SOL_IP, 18): _bool(),  # IP_PASSSEC
+    (SOL_IP, 19): _bool(),  # IP_TRANSPARENT
     (SOL_IP, 20): _bool(),  # IP_RECVORIGDSTADDR
     (SOL_IP, 21): Opt(low=0, high=255),  # IP_MINTTL
+    (SOL_IP, 22): _bool(),  # IP_NODEFRAG
+    (SOL_IP, 23): _bool(),  # IP_CHECKSUM
     (SOL_IP, 24): _bool(),  # IP_BIND_ADDRESS_NO_PORT
     (SOL_IP, 33): Opt(default=1, low=-1, high=255),  # IP_MULTICAST_TTL
     (SOL_IP, 34): _bool(default=1),  # IP_MULTICAST_LOOP
@@ -139,7 +142,9 @@ BUFFERS = {SO_SNDBUF: ("sndbuf", 4608), SO_RCVBUF: ("rcvbuf", 2304), 32: ("sndbu
 BUFFER_MAX = 8 << 20  # bytes, after Linux's doubling
 IGNORED_BLOBS = {(SOL_SOCKET, 27), (SOL_SOCKET, 44)}  # SO_DETACH_FILTER, SO_LOCK_FILTER
 TCP_CONGESTION, TCP_INFO, TCP_FASTOPEN = (SOL_TCP, 13), (SOL_TCP, 11), (SOL_TCP, 23)
-SO_BINDTODEVICE = (SOL_SOCKET, 25)
+SO_BINDTODEVICE, SO_TIMESTAMPING, SO_MAX_PACING_RATE = (SOL_SOCKET, 25), (SOL_SOCKET, 37), (SOL_SOCKET, 47)
+TEXT = {SO_BINDTODEVICE, TCP_CONGESTION, (SOL_TCP, 31)}  # may be shorter than an int
+NO_INET = {(SOL_SOCKET, 16), (SOL_SOCKET, 34)}  # SO_PASSCRED, SO_PASSSEC: AF_UNIX only
 
 
 def timeout(sock: Socket, name: int) -> float | None:
@@ -170,10 +175,18 @@ def inherit(listening: StreamSocket, child: StreamSocket) -> None:
 
 def _known(sock: Socket, level: int, name: int) -> Opt:
     opt = INTS.get((level, name))
-    stream = isinstance(sock, StreamSocket)
-    if opt is None or (level == SOL_TCP and not stream) or (level == SOL_IPV6 and not sock.v6):
-        raise StackError(errno.ENOPROTOOPT if opt is None or level != SOL_TCP else errno.EOPNOTSUPP, "no such option")
+    if opt is None or not has_level(sock, level):
+        raise StackError(errno.ENOPROTOOPT, "no such option")
     return opt
+
+
+def has_level(sock: Socket, level: int) -> bool:
+    """The socket has options of this level at all."""
+    if level == SOL_IPV6:
+        return sock.v6
+    if isinstance(sock, StreamSocket):
+        return level in (SOL_SOCKET, SOL_IP, SOL_TCP)
+    return level in (SOL_SOCKET, SOL_IP, SOL_UDP)
 
 
 def set_int(sock: Socket, level: int, name: int, value: int) -> bool:
@@ -181,25 +194,33 @@ def set_int(sock: Socket, level: int, name: int, value: int) -> bool:
     opt = _known(sock, level, name)
     if not opt.writable:
         raise StackError(errno.ENOPROTOOPT, "read-only")
-    if not opt.low <= value <= opt.high:
+    unset = value == -1 if opt.field == "ttl" else value == 0 and opt.field == "maxseg"
+    if not unset and not opt.low <= value <= opt.high:
         raise StackError(errno.EINVAL, f"{value} is outside {opt.low}..{opt.high}")
     if opt.boolean:
         value = int(value != 0)
     if (level, name) == (SOL_IPV6, IPV6_V6ONLY) and sock.local_address() not in (None, (bytes(16), 0)):
         raise StackError(errno.EINVAL, "IPV6_V6ONLY after bind")
     if isinstance(sock, StreamSocket) and opt.field:
-        unset = value == -1 and opt.field in ("ttl", "tos")
-        sock.set_option(opt.field, bool(value) if opt.boolean else 0 if unset else value)
+        if opt.field == "tos":  # the ECN bits belong to TCP
+            value = max(value, 0) & ~3
+        if unset:
+            sock.reset_option(opt.field)
+        else:
+            sock.set_option(opt.field, bool(value) if opt.boolean else value)
     elif isinstance(sock, DatagramSocket) and opt.dgram:
         setattr(sock.endpoint.options, opt.dgram, bool(value) if opt.boolean else max(value, 0))
-    sock.values[level, name] = value
+    if unset:
+        sock.values.pop((level, name), None)
+    else:
+        sock.values[level, name] = value
     return opt.native
 
 
 def set_buffer(sock: Socket, name: int, value: int) -> None:
     """SO_SNDBUF and SO_RCVBUF: doubled and bounded as in Linux. The carrier's own buffers stay as they are."""
     field, least = BUFFERS[name]
-    size = min(max(max(value, 0) * 2, least), BUFFER_MAX)
+    size = max(min((value & 0xFFFFFFFF) * 2, BUFFER_MAX), least)  # as unsigned: −1 asks for the most
     if isinstance(sock, StreamSocket):
         sock.set_option(field, size)
     elif isinstance(sock, DatagramSocket):
@@ -237,7 +258,7 @@ def get_int(sock: Socket, level: int, name: int) -> int:
     if isinstance(sock, StreamSocket) and name == 2 and level == SOL_TCP and sock.conn is not None:
         return int(sock.conn.info(sock.hub.now()).snd_mss)
     value: int | None = sock.values.get((level, name))
-    if value is not None and not (value == -1 and opt.sysctl):
+    if value is not None:
         return value
     if opt.sysctl:
         return int(getattr(sock.hub.stack.sysctl, opt.sysctl))
@@ -293,6 +314,15 @@ def get_blob(sock: Socket, level: int, name: int) -> bytes | None:
             return _TWO_INTS.pack(*sock.values.get((SOL_SOCKET, SO_LINGER), (0, 0)))
         if name == 17:  # SO_PEERCRED of an INET socket
             return _UCRED.pack(0, -1, -1)
+        if name == 28:  # SO_PEERNAME
+            remote = sock.remote_address()
+            if remote is None:
+                raise StackError(errno.ENOTCONN, "not connected")
+            return sockaddr.encode(remote, sock.v6)
+        if name == SO_MAX_PACING_RATE[1]:
+            return bytes(sock.values.get(SO_MAX_PACING_RATE, b"\xff" * 8))
+        if name == SO_TIMESTAMPING[1]:
+            return bytes(sock.values.get(SO_TIMESTAMPING, bytes(8)))
         if name == 57:  # SO_COOKIE
             return int(sock.name[8:-1]).to_bytes(8, "little")
         if name == SO_BINDTODEVICE[1]:
@@ -316,10 +346,17 @@ def set_blob(sock: Socket, level: int, name: int, raw: bytes) -> bool:
         if len(raw) < _TWO_INTS.size:
             raise StackError(errno.EINVAL, "short linger")
         set_linger(sock, raw)
+    elif (level, name) in (SO_TIMESTAMPING, SO_MAX_PACING_RATE):
+        if len(raw) < 4:
+            raise StackError(errno.EINVAL, "short value")
+        sock.values[level, name] = raw[:8].ljust(8, b"\0")
     elif (level, name) == SO_BINDTODEVICE:
         _bind_to_device(sock, raw)
     elif (level, name) == TCP_CONGESTION and isinstance(sock, StreamSocket):
-        sock.set_option("congestion", raw.split(b"\0")[0].decode(errors="replace"))
+        algorithm = raw.split(b"\0")[0].decode(errors="replace")
+        if algorithm not in CONGESTION_CONTROLS:
+            raise StackError(errno.ENOENT, f"no congestion control {algorithm!r}")
+        sock.set_option("congestion", algorithm)
     elif (level, name) == (SOL_TCP, 31):  # TCP_ULP: no kernel TLS here
         raise StackError(errno.ENOENT, "no such upper layer protocol")
     elif (level, name) not in IGNORED_BLOBS:

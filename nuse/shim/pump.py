@@ -7,6 +7,7 @@ with a full send queue the carrier is left unread, and the program blocks or pol
 
 import os
 import socket
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from nuse.shim.poller import ERR, HUP, IN, OUT, Poller
@@ -43,19 +44,21 @@ class Pump:
         "_mask",
         "_poller",
         "_reset",
+        "_wake",
         "conn",
         "discard",
         "end",
         "fd",
     )
 
-    def __init__(self, end: socket.socket, conn: Any, poller: Poller, ends: Ends) -> None:
+    def __init__(self, end: socket.socket, conn: Any, poller: Poller, ends: Ends, wake: Callable[[], None]) -> None:
         self.end = end
         self.fd = end.fileno()
         self.conn = conn
         self.discard = False  # the program did SHUT_RD: what comes is thrown away
         self._poller = poller
         self._ends = ends
+        self._wake = wake
         self._eof = False  # nothing more comes from the program
         self._hup = False  # the program has closed; the poller no longer watches
         self._reset = False  # the program closed with unread data, told by a write
@@ -87,6 +90,7 @@ class Pump:
                 return
         if bits & (IN | HUP | ERR):
             self.from_program()
+        self._wake()
 
     def to_program(self) -> None:
         """Give the program what is in order, as much as the carrier takes, and then the end of the stream."""
@@ -138,13 +142,14 @@ class Pump:
             if len(data) < READ // 4:
                 break
         if self._hup:
-            self._poller_is_gone()
+            self._poller.soon(self._read_on)
         else:
             self._want(self._mask | IN)
 
-    def _poller_is_gone(self) -> None:
-        """The program has closed but left more than one turn's worth: read on at the loop's next turn."""
-        self._poller.soon(self.from_program)
+    def _read_on(self) -> None:
+        """The program has closed but left more than one turn's worth, and the poller no longer tells."""
+        self.from_program()
+        self._wake()
 
     def _end_of_file(self) -> None:
         if self._hup:

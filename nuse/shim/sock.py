@@ -16,7 +16,20 @@ Values = dict[tuple[int, int], Any]
 class Socket:
     """One INET socket of a program. `end` is our half of its carrier, `name` the inode name of the program's half."""
 
-    __slots__ = ("carrier_kind", "end", "error", "hint", "hub", "kind", "name", "proto", "v6", "values", "waiting")
+    __slots__ = (
+        "carrier_has_error",
+        "carrier_kind",
+        "end",
+        "error",
+        "hint",
+        "hub",
+        "kind",
+        "name",
+        "proto",
+        "v6",
+        "values",
+        "waiting",
+    )
 
     def __init__(self, hub: Hub, v6: bool, kind: int, proto: int, end: socket.socket, name: str) -> None:
         self.hub = hub
@@ -28,6 +41,7 @@ class Socket:
         self.carrier_kind = socket.SOCK_STREAM if kind == socket.SOCK_STREAM else socket.SOCK_SEQPACKET
         self.hint = (0, 0)  # (task, descriptor) where the program's end was last seen
         self.error = 0  # pending for SO_ERROR
+        self.carrier_has_error = False  # the carrier was broken so that it has an ECONNRESET pending as well
         self.values: Values = {}  # options as set: (level, name) → value
         self.waiting: list[Pending] = []
 

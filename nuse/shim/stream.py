@@ -5,7 +5,8 @@
       └─ connect ──▶ CONNECTING ─────┴─ established ──▶ CONNECTED ── reset, time-out ──▶ DEAD (our end is closed)
                           └──────────────── non-blocking connect failed ────────────────▶
 
-The program's close shows as HUP on our end in each phase but DEAD, where there is nothing left to free.
+The program's close shows as HUP on our end, except in DEAD and SHUT (both directions ended while the program keeps the
+socket): HUP had to be spent there on something else. Nothing but a record of names is left to free by then.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ from stack.errors import StackError
 from stack.events import ACCEPTABLE, CLOSED, CONNECTED, FAILED, PEER_CLOSED, READABLE, WRITABLE
 from stack.tcp.options import TcpOptions, check_option
 
-FRESH, LISTENING, CONNECTING, ESTABLISHED, DEAD = range(5)
+FRESH, LISTENING, CONNECTING, ESTABLISHED, SHUT, DEAD = range(6)
 SHUT_RD, SHUT_WR, SHUT_RDWR = 0, 1, 2
 AFTER_SHUTDOWN = 60.0  # seconds that a connection lives on after SHUT_RDWR, when the program's close is no longer seen
 _OVER = ("CLOSED", "TIME_WAIT", "SYN_SENT")
@@ -40,7 +41,7 @@ class StreamSocket(Socket):
         "phase",
         "pump",
         "returned",
-        "shut_both",
+        "shut_write",
         "tokens",
     )
 
@@ -53,7 +54,7 @@ class StreamSocket(Socket):
         self.pump: Pump | None = None
         self.options = TcpOptions()
         self.connect_told = False  # a connect() has returned 0 for this connection
-        self.shut_both = False
+        self.shut_write = False  # the program did SHUT_WR: HUP is no proof of close any more
         self.tokens = 0  # bytes in the carrier, one for each connection to accept
         self.returned: deque[Any] = deque()  # accepted from the stack, but no program took them
         hub.add(self)
@@ -111,7 +112,7 @@ class StreamSocket(Socket):
         assert self.pump is not None
         if how != SHUT_WR:
             self.pump.discard = True
-        self.shut_both = self.shut_both or how == SHUT_RDWR
+        self.shut_write = self.shut_write or how != SHUT_RD
         return True
 
     def set_option(self, name: str, value: int | bool | str) -> None:
@@ -120,6 +121,10 @@ class StreamSocket(Socket):
         if self.conn is not None and self.phase != DEAD:
             self.conn.set_option(name, value)
         setattr(self.options, name, value)
+
+    def reset_option(self, name: str) -> None:
+        """Back to the sysctl's value, for new connections; an existing one keeps what it has."""
+        setattr(self.options, name, TcpOptions.__dataclass_fields__[name].default)
 
     # ------------------------------------------------------------------ accept
 
@@ -183,8 +188,6 @@ class StreamSocket(Socket):
             pump.from_program()
         if mask & FAILED and self.phase == ESTABLISHED:
             self._fail()
-        if mask & (PEER_CLOSED | CLOSED) and self.shut_both and pump.hung_up and self.phase == ESTABLISHED:
-            self._end(False)
 
     def _establish(self) -> None:
         theirs = self.copy()
@@ -199,7 +202,7 @@ class StreamSocket(Socket):
     def _join(self) -> None:
         self.phase = ESTABLISHED
         self.hub.poller.forget(self.end.fileno())
-        self.pump = Pump(self.end, self.conn, self.hub.poller, self)
+        self.pump = Pump(self.end, self.conn, self.hub.poller, self, self.hub.wake)
         self.pump.start()
 
     def _connect_failed(self, error: int) -> None:
@@ -230,13 +233,19 @@ class StreamSocket(Socket):
         """Show a reset: close our end with something unread in it."""
         self.error = error
         self.phase = DEAD
-        if self.pump is not None:
-            self.pump.detach()
         if not carrier.unread(self.end):
             theirs = self.copy()
             if theirs is not None:
                 carrier.spoil(theirs)
                 theirs.close()
+        self.carrier_has_error = carrier.unread(self.end) > 0
+        self._leave()
+
+    def _leave(self) -> None:
+        """Close our end, but keep the record while the program may ask."""
+        assert self.phase in (SHUT, DEAD)
+        if self.pump is not None:
+            self.pump.detach()
         self.forget_end()
         self.hub.retire(self)
 
@@ -250,12 +259,15 @@ class StreamSocket(Socket):
 
     def program_closed(self, unread: bool) -> None:
         """The program closed the socket, or shut both directions down."""
-        if self.shut_both and not unread and not self.conn.peer_closed:
-            self.conn.shutdown_read()
-            self.program_half_closed()
-            self.hub.loop.call_later(AFTER_SHUTDOWN, self._end, False)
-        else:
+        if unread or not self.shut_write:
             self._end(unread)
+            return
+        self.phase = SHUT
+        if not self.conn.peer_closed:
+            self.conn.shutdown_read()
+            self.hub.loop.call_later(AFTER_SHUTDOWN, self.conn.close)
+        self.program_half_closed()
+        self._leave()
 
     def all_delivered(self) -> None:
         """The connection died, and the program's carrier holds all that came before."""
@@ -271,7 +283,7 @@ class StreamSocket(Socket):
 
     def _end(self, unread: bool) -> None:
         """Nobody in the program has this socket any more."""
-        if self.phase == DEAD:
+        if self.phase in (SHUT, DEAD):
             return
         self.phase = DEAD
         if self.conn is not None:
@@ -317,7 +329,7 @@ class StreamSocket(Socket):
 
     def remote_address(self) -> SockAddr | None:
         """getpeername; None unless the handshake is done and the connection alive."""
-        if self.phase != ESTABLISHED or self.conn.state.name in _OVER:
+        if self.phase not in (ESTABLISHED, SHUT) or self.conn.state.name in _OVER:
             return None
         remote: SockAddr = self.conn.remote
         return remote
@@ -330,7 +342,7 @@ class StreamSocket(Socket):
             self.conn.owner = None
             self.conn.abort()
             self.hub.wake()
-        if self.phase != DEAD:
+        if self.phase not in (SHUT, DEAD):
             if self.pump is not None:
                 self.pump.detach()
             self.forget_end()
@@ -341,7 +353,7 @@ class StreamSocket(Socket):
         self.end, self.name = end, name
         self.phase = FRESH
         self.conn = self.pump = None
-        self.shut_both = False
+        self.shut_write = False
         self.error = self.tokens = 0
         self.hub.add(self)
         self.hub.poller.watch(end.fileno(), 0, self._on_idle)
@@ -350,7 +362,7 @@ class StreamSocket(Socket):
         """The stack goes away."""
         if self.phase == LISTENING:
             self._stop()
-        if self.phase == DEAD:
+        if self.phase in (SHUT, DEAD):
             return
         if self.conn is not None:
             self.conn.owner = None

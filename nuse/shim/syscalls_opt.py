@@ -8,7 +8,7 @@ from nuse.shim.abi import SIOCOUTQ
 from nuse.shim.datagram import DatagramSocket
 from nuse.shim.netdev import interface_ioctl
 from nuse.shim.notif import Notification
-from nuse.shim.options import BUFFERS, IGNORED_BLOBS, SO_ERROR, SOL_IP, SOL_SOCKET
+from nuse.shim.options import BUFFERS, IGNORED_BLOBS, NO_INET, SO_ERROR, SOL_IP, SOL_SOCKET, SOL_TCP, TEXT
 from nuse.shim.session import CONTINUE, Session, signed
 from nuse.shim.sock import Socket
 from nuse.shim.stream import LISTENING, StreamSocket
@@ -26,11 +26,17 @@ def sys_setsockopt(s: Session, n: Notification) -> int | None:
     level, name, length = signed(n.args[1]), signed(n.args[2]), signed(n.args[4])
     if length < 0:
         return -errno.EINVAL
+    if not options.has_level(sock, level):
+        return -errno.ENOPROTOOPT
+    if length < 4 and level in (SOL_SOCKET, SOL_TCP) and (level, name) not in TEXT:
+        return -errno.EINVAL
     raw = s.read(n, n.args[3], min(length, _LONGEST))
+    if (level, name) in NO_INET:
+        return -errno.EOPNOTSUPP
     if options.set_blob(sock, level, name, raw):
         native = level == SOL_SOCKET and name in options.TIMEVALS
-    elif len(raw) < 4 and not (level == SOL_IP and raw):
-        return -errno.EINVAL if (level, name) in options.INTS or name in BUFFERS else -errno.ENOPROTOOPT
+    elif len(raw) < 4 and level != SOL_IP:
+        return -errno.EINVAL
     elif level == SOL_SOCKET and name in BUFFERS:
         options.set_buffer(sock, name, options.int_of(raw))
         native = False
@@ -51,25 +57,31 @@ def sys_getsockopt(s: Session, n: Notification) -> int | None:
     room = s.read_int(n, n.args[4])
     if room < 0:
         return -errno.EINVAL
+    if not options.has_level(sock, level) or (level, name) in NO_INET:
+        return -errno.EOPNOTSUPP
     if (level, name) in IGNORED_BLOBS:
         return -errno.ENOPROTOOPT
     raw = options.get_blob(sock, level, name)
     if raw is None:
         value = options.get_int(sock, level, name)
+        if (level, name) == (SOL_SOCKET, SO_ERROR) and value and not _carrier_error(s, n, sock):
+            value = 0
         raw = bytes([value]) if level == SOL_IP and 0 < room < 4 and 0 <= value < 256 else _INT.pack(value)
-        if (level, name) == (SOL_SOCKET, SO_ERROR):
-            _clear_carrier_error(s, n, sock)
     s.write(n, n.args[3], raw[:room])
     s.write_int(n, n.args[4], min(room, len(raw)))
     return 0
 
 
-def _clear_carrier_error(s: Session, n: Notification, sock: Socket) -> None:
-    """SO_ERROR was told, so the carrier's own ECONNRESET must not be told again, nor poll ERR."""
+def _carrier_error(s: Session, n: Notification, sock: Socket) -> bool:
+    """True if the program has not heard of the socket's error yet. It is told once, be it by us or by a plain read."""
+    if not sock.carrier_has_error:
+        return True
+    sock.carrier_has_error = False
     theirs = s.hub.tasks.copy_socket(n.tid, signed(n.args[0]), sock.name, sock.carrier_kind)
-    if theirs is not None:
-        with theirs:
-            theirs.getsockopt(SOL_SOCKET, SO_ERROR)
+    if theirs is None:
+        return True
+    with theirs:
+        return theirs.getsockopt(SOL_SOCKET, SO_ERROR) != 0
 
 
 def sys_ioctl(s: Session, n: Notification) -> int | None:
