@@ -28,7 +28,7 @@ class Sysctl:
 
     # --- ip
     ip_default_ttl: int = _knob("net.ipv4.ip_default_ttl", 64, "TTL and hop limit of what we send", low=1, high=255)
-    ip_no_pmtu_disc: int = _knob("net.ipv4.ip_no_pmtu_disc", 0, "1: never set DF on TCP", high=1)
+    ip_no_pmtu_disc: int = _knob("net.ipv4.ip_no_pmtu_disc", 0, "1: never set DF", high=1)
     ip_local_port_range: tuple[int, ...] = _knob(
         "net.ipv4.ip_local_port_range", (32768, 60999), "first and last ephemeral port", low=1, high=65535
     )

@@ -63,7 +63,8 @@ def send(
         if length + 20 > route.mtu:
             return _fragment4(stack, route, dst, proto, header, data, ttl, tos)
         # An unfragmentable packet needs no identity (RFC 6864 §4.1); others get one that nobody can guess.
-        ident, flags = (0, ipv4.DF) if df else (stack.entropy.u16(), 0)
+        atomic = df and not stack.sysctl.ip_no_pmtu_disc
+        ident, flags = (0, ipv4.DF) if atomic else (stack.entropy.u16(), 0)
         ip = ipv4.emit_ipv4(length, proto, route.src, dst, ttl=ttl, tos=tos, ident=ident, flags=flags)
     else:
         stack.mib.Ip6OutRequests += 1

@@ -76,6 +76,12 @@ def test_a_datagram_that_fits_bears_df_and_one_that_is_cut_does_not(lan):
     assert [packet[16] for packet in lan.raw()] == [0x40, 0x20, 0x00]
 
 
+def test_ip_no_pmtu_disc_leaves_df_off():
+    lan = Lan(sysctl=Sysctl(ip_no_pmtu_disc=1))
+    bound(lan, US4).sendto(b"", (PEER4, 99), 0)
+    assert lan.raw()[0][16] == 0
+
+
 @pytest.mark.rfc("768", "fields")
 def test_a_checksum_of_zero_is_written_as_ones():
     lan = Lan(offload=False)
