@@ -122,7 +122,9 @@ class Pair:
         secret = sha256(f"{self.seed} {name}".encode()).digest()
         stack = Stack(sysctl=knobs, secret=secret, now=self.clock.now)
         text4, text6 = ADDRS[name]
-        addrs = [(parse_addr(text4), 24), (parse_addr(text6), 64)]
+        addrs = [(parse_addr(text4), 24)]
+        if self.mtu >= 1280:
+            addrs.append((parse_addr(text6), 64))
         stack.add_link("tun0", addrs, mtu=self.mtu, offload=self.offload)
         return stack
 

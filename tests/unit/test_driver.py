@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from kit.recorder import Endpoint, Recorder, turns
 
+from kit.recorder import Endpoint, Recorder, turns
 from nuse.device import pair
 from nuse.driver import READ_BATCH, SEND_BUDGET, Driver
 from nuse.loop import Alarm, monotonic_ns, run

@@ -4,8 +4,8 @@ import dpkt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kit.supersegment import A4, B4, ip_packet, super_segment
 
+from kit.supersegment import A4, B4, ip_packet, super_segment
 from nuse.gso import mark_ce, wire_packets
 from stack.checksum import finish, ones_sum
 from stack.wire.vnet import DATA_VALID, GSO_UDP_L4, NEEDS_CSUM, VNET, VNET_NONE

@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
+
 from kit.recorder import Recorder, turns
 from kit.supersegment import super_segment
-
 from nuse.device import PairEnd, pair
 from nuse.driver import Driver
 from nuse.impair import parse_impair

@@ -1,0 +1,69 @@
+"""Goodput over a grid of wires, pinned in goodput.txt: a change shows up in review as a diff.
+
+`NUSE_UPDATE=1 pytest tests/sim/test_goodput.py` writes the table anew.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from kit.link import Link
+from kit.pair import Pair
+from stack.units import MSEC
+
+TABLE = Path(__file__).parent / "goodput.txt"
+RATE = 20_000_000
+LOSSES = [0.0, 0.001, 0.01, 0.05]
+RTTS = [10, 100]  # ms
+QUEUES = [0.5, 2.0]  # of the bandwidth-delay product
+CONTROLS = ["cubic", "reno"]
+SIZE = {10: 4_000_000, 100: 8_000_000}
+TOLERANCE = 0.05  # other C libraries round a cube root differently
+
+HEAD = f"""\
+# Goodput in Mbit/s of one bulk connection over a wire of {RATE // 10**6} Mbit/s: loss × round trip × queue (in BDP).
+# Written by: NUSE_UPDATE=1 pytest tests/sim/test_goodput.py
+#
+# loss    rtt   queue    cubic     reno
+"""
+
+
+def goodput(loss: float, rtt: int, queue: float, control: str) -> float:
+    """Mbit/s; also insists that all arrived."""
+    bdp = RATE // 8 * rtt // 1000
+    link = Link(rate=RATE, delay=rtt * MSEC // 2, queue=max(int(bdp * queue), 10_000), loss=loss, seed=5)
+    back = Link(delay=rtt * MSEC // 2)
+    pair = Pair(link, back, sysctl={"net.ipv4.tcp_congestion_control": control}, check_every=1000)
+    report = pair.transfer(SIZE[rtt])
+    assert report.intact
+    return report.goodput / 1e6
+
+
+def rows() -> list[tuple[float, int, float]]:
+    return [(loss, rtt, queue) for loss in LOSSES for rtt in RTTS for queue in QUEUES]
+
+
+def pinned() -> dict[tuple[float, int, float], list[float]]:
+    table = {}
+    for line in TABLE.read_text().splitlines():
+        if line and not line.startswith("#"):
+            loss, rtt, queue, *cells = line.split()
+            table[float(loss), int(rtt), float(queue)] = [float(cell) for cell in cells]
+    return table
+
+
+@pytest.mark.skipif("NUSE_UPDATE" not in os.environ, reason="only writes the table")
+def test_write_the_table():
+    text = HEAD
+    for loss, rtt, queue in rows():
+        cells = "".join(f"{goodput(loss, rtt, queue, control):9.2f}" for control in CONTROLS)
+        text += f"{loss:6.3f}  {rtt:5d}  {queue:6.1f}{cells}\n"
+    TABLE.write_text(text)
+
+
+@pytest.mark.skipif("NUSE_UPDATE" in os.environ, reason="the table is being written")
+@pytest.mark.parametrize("row", rows(), ids=lambda row: f"loss{row[0]}-rtt{row[1]}-queue{row[2]}")
+def test_goodput_is_what_the_table_says(row):
+    got = [goodput(*row, control) for control in CONTROLS]
+    assert got == pytest.approx(pinned()[row], rel=TOLERANCE)
