@@ -114,7 +114,7 @@ def _cut(line: Line) -> list[Line]:
     spec = line.segment
     if spec is None or not spec.size or spec.seq is None or spec.end is None:
         return [line]
-    parts = []
+    parts: list[Line] = []
     for at in range(spec.seq, spec.end, spec.size):
         segment = replace(spec, seq=at, end=min(at + spec.size, spec.end), size=0)
         if parts:

@@ -7,7 +7,7 @@ from stack.seq import HALF32, MASK32, ts_before, unwrap, wrap
 
 @pytest.mark.rfc("9293", "3.4")
 @pytest.mark.parametrize(
-    ("wire", "near", "wanted"),
+    ("bits", "near", "wanted"),
     [
         (0, 0, 0),
         (1, MASK32, MASK32 + 2),  # just past the wrap
@@ -19,8 +19,8 @@ from stack.seq import HALF32, MASK32, ts_before, unwrap, wrap
         (0, HALF32 + 1, 1 << 32),
     ],
 )
-def test_unwrap_finds_the_nearest(wire, near, wanted):
-    assert unwrap(wire, near) == wanted
+def test_unwrap_finds_the_nearest(bits, near, wanted):
+    assert unwrap(bits, near) == wanted
 
 
 def test_wrap_keeps_32_bits():
