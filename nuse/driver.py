@@ -14,12 +14,15 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
 from nuse.device import Buffer, Device, Notifier
+from nuse.gro import coalesce
 from nuse.loop import Alarm, monotonic_ns
+from nuse.softoffload import SoftwareOffload
 from stack.ip.link import Link
 
 log = logging.getLogger("nuse.driver")
 
 READ_BATCH = 16  # packets read before answering: ACKs coalesce, and a reply waits at most that long
+READ_BATCH_WIRE = 64  # the same where packets are of wire size
 SEND_BUDGET = 32  # packets and events of one flush
 FAULT_PAUSE = 0.05  # seconds between flushes of a stack that throws
 CLOCK_EVERY = 8  # packets sent on one reading of the clock: a send time is at most that stale
@@ -63,12 +66,20 @@ class DrivenStack(Protocol):
 class Port:
     """A link and the device that carries it."""
 
-    __slots__ = ("device", "link", "watched")
+    __slots__ = ("batch", "device", "link", "watched")
 
-    def __init__(self, link: Link, device: Device) -> None:
+    def __init__(self, link: Link, device: Device, batch: int) -> None:
         self.link = link
         self.device = device
+        self.batch = batch
         self.watched = device.fileno()
+
+
+def _discard(_iovec: Sequence[Buffer]) -> bool:
+    return False
+
+
+NOWHERE = (_discard, 1)  # where packets for a link without device go
 
 
 class Driver:
@@ -80,16 +91,24 @@ class Driver:
         self.now: Callable[[], int] = monotonic_ns
         self.ports: dict[Link, Port] = {}
         self.faults = 0  # exceptions that owners, devices or the stack threw at us
-        self._writers: dict[Link, Callable[[Sequence[Buffer]], bool]] = {}
+        self._writers: dict[Link, tuple[Callable[[Sequence[Buffer]], bool], int]] = {}
+        self._deadline: int | None = None  # the stack's, as of the last flush
         self._alarm = Alarm(self.loop, self.flush)
         self._scheduled = False
         self._flushing = False
         self._closed = False
 
     def attach(self, link: Link, device: Device) -> None:
-        """Carry `link` over `device`, which the driver closes in the end."""
-        port = self.ports[link] = Port(link, device)
-        self._writers[link] = device.write
+        """Carry `link` over `device`, which the driver closes in the end.
+
+        A device without offload gets it in software, and `link.offload` becomes true: the stack need not know.
+        """
+        if not link.offload:
+            device = SoftwareOffload(device)
+            link.offload = True
+        cost = getattr(device, "write_cost", 1)
+        port = self.ports[link] = Port(link, device, READ_BATCH if cost == 1 else READ_BATCH_WIRE)
+        self._writers[link] = (device.write, cost)
         if isinstance(device, Notifier):
             device.on_ready = lambda: self._schedule_read(port)
             self._schedule_read(port)
@@ -135,12 +154,15 @@ class Driver:
         read = port.device.read
         link = port.link
         receive = self.stack.receive
-        now = self.now()
+        batch = []
         try:
-            for _ in range(READ_BATCH):
+            for _ in range(port.batch):
                 packet = read()
                 if packet is None:
                     break
+                batch.append(packet)
+            now = self.now()
+            for packet in coalesce(batch) if len(batch) > 1 else batch:
                 receive(packet, now, link)
         except Exception:
             self.faults += 1
@@ -185,7 +207,7 @@ class Driver:
             return
         finally:
             self._flushing = False
-        deadline = self.stack.poll_timeout()
+        self._deadline = deadline = self.stack.poll_timeout()
         if deadline is not None:
             self._alarm.at(deadline)
         if more:
@@ -197,9 +219,10 @@ class Driver:
         poll_event, poll_transmit = stack.poll_event, stack.poll_transmit
         writers = self._writers
         now = self.now()
-        deadline = stack.poll_timeout()
-        if deadline is not None and deadline <= now:
-            stack.handle_timeout(now)
+        if self._deadline is not None and self._deadline <= now:
+            deadline = stack.poll_timeout()  # it may have moved away
+            if deadline is not None and deadline <= now:
+                stack.handle_timeout(now)
         budget = SEND_BUDGET
         while True:
             while (event := poll_event()) is not None:
@@ -209,10 +232,10 @@ class Driver:
                     break
             while (out := poll_transmit(now)) is not None:
                 link, iovec = out
-                write = writers.get(link)
-                if write is None or not write(iovec):
+                write, cost = writers.get(link, NOWHERE)
+                if not write(iovec):
                     link.stats.tx_dropped += 1
-                budget -= 1
+                budget -= cost
                 if budget <= 0:
                     return True
                 if not budget % CLOCK_EVERY:

@@ -24,6 +24,8 @@ NEVER = 1 << 63
 class ImpairedDevice:
     """A device with a bad network behind it, each direction by itself."""
 
+    write_cost = 8  # of the driver's send budget; see SoftwareOffload
+
     def __init__(
         self, device: Device, loop: asyncio.AbstractEventLoop, clock: Callable[[], int] = monotonic_ns
     ) -> None:

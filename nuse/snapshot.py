@@ -8,6 +8,7 @@ from typing import Any
 
 from nuse.driver import Driver
 from nuse.impair_device import impairment
+from nuse.softoffload import SoftwareOffload
 from stack.ip.addr import show_addr
 from stack.ip.link import Link
 
@@ -80,6 +81,11 @@ def socket_row(proto: str, endpoint: Any) -> Row:
 def link_row(driver: Driver, link: Link) -> Row:
     """One link, with what its device says about it."""
     device = driver.device(link)
+    while (inner := getattr(device, "device", None)) is not None and not isinstance(device, SoftwareOffload):
+        device = inner
+    offload = link.offload and not isinstance(device, SoftwareOffload)
+    if isinstance(device, SoftwareOffload):
+        device = device.device
     stats = record(link.stats)
     for name in ("dropped", "write_errors"):
         if hasattr(device, name):
@@ -90,7 +96,7 @@ def link_row(driver: Driver, link: Link) -> Row:
         "mtu": link.mtu,
         "up": link.up,
         "addrs": [f"{show_addr(addr)}/{length}" for addr, length in link.addrs],
-        "offload": link.offload,
+        "offload": offload,
         "impair": impairment(driver, link),
         "stats": stats,
     }
