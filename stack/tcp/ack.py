@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from stack.seq import HALF32, MASK32
 from stack.tcp import timers as T
-from stack.tcp.recovery import OPEN, on_ack, on_dsack, rack_update, tlp_schedule
+from stack.tcp.recovery import OPEN, on_ack, on_dsack, on_plain_ack, rack_update
 from stack.tcp.scoreboard import Sent
 from stack.units import MSEC, SEC, Nanos
 from stack.wire.tcp import FIN, SYN, Segment
@@ -30,6 +30,18 @@ def ack_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
     if acked < 0:
         if seg.sack:  # an old ACK may still carry a D-SACK
             _take_sacks(conn, seg, una)
+        return
+    rec = conn.recovery
+    if (
+        acked
+        and rec.ca == OPEN
+        and seg.sack is None
+        and not board.sacked_out
+        and not board.lost_out
+        and rec.tlp_high_seq < 0
+        and not rec.dup_acks
+    ):
+        _plain_ack(conn, ack, acked, seg.ts_ecr, now)
         return
     flight = conn.in_flight()
     was_sacked = board.sacked_out
@@ -63,6 +75,48 @@ def ack_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
     if acked:
         conn.recovery.backoff = 0
     _rearm(conn, acked, delivered, now)
+
+
+def _plain_ack(conn: "TcpConn", ack: int, acked: int, ts_ecr: int, now: Nanos) -> None:
+    """The usual ACK: all is well and text is acknowledged. What ack_arrives would do, without what it would skip."""
+    tcb, board, counts, sendq = conn.tcb, conn.board, conn.counts, conn.sendq
+    flight = tcb.snd_nxt - tcb.snd_una
+    tcb.snd_una = ack
+    sendq.ack_to(ack if ack < sendq.end else sendq.end)
+    gone = board.ack_to(ack)
+    counts.bytes_acked += acked
+    conn.persist_backoff = conn.keepalive_sent = 0
+    if conn.snd_stalled:
+        conn.room_made()
+    rtt = 0
+    last = gone[-1] if gone else None
+    if last is not None and not last.retrans and not gone[0].retrans:
+        # Nothing was sent twice, so times rise with sequence numbers: the last is RACK's newest, the first the sample.
+        rack_update(conn, last, ts_ecr, now)
+        rtt = now - last.sent_at
+        conn.rtt.on_sample(now - gone[0].sent_at, now)
+        note_delivery(conn, last, acked, now)
+    elif gone:
+        rtt = _sample(conn, gone, _NONE, acked, ts_ecr, acked, now)
+    counts.delivered += acked
+    conn.demux.mib.TcpExtTCPDelivered += 1
+    on_plain_ack(conn, acked, flight, rtt, now)
+    conn.recovery.backoff = 0
+    at = conn.timers.at
+    if ack == tcb.snd_nxt:
+        at[T.RTO] = at[T.TLP] = at[T.REORDER] = T.NEVER
+    else:
+        conn.arm_rto(now)
+        conn.tlp_stale = True
+
+
+def note_delivery(conn: "TcpConn", newest: Sent, delivered: int, now: Nanos) -> None:
+    """One sample of the delivery rate: what was delivered since `newest` left, over the time that took."""
+    counts = conn.counts
+    span = now - newest.delivered_at
+    if span > 0 and delivered:
+        counts.delivery_rate = (counts.delivered + delivered - newest.delivered) * SEC // span
+        counts.delivered_at = now
 
 
 _NONE: list[Sent] = []
@@ -129,11 +183,7 @@ def _sample(
                 first = sent
             last = sent
     newest = last or (fresh[-1] if fresh else gone[-1])
-    counts = conn.counts
-    span = now - newest.delivered_at
-    if span > 0 and delivered:
-        counts.delivery_rate = (counts.delivered + delivered - newest.delivered) * SEC // span
-        counts.delivered_at = now
+    note_delivery(conn, newest, delivered, now)
     if first is not None and last is not None:
         conn.rtt.on_sample(now - first.sent_at, now)
         return now - last.sent_at
@@ -154,7 +204,4 @@ def _rearm(conn: "TcpConn", acked: int, delivered: int, now: Nanos) -> None:
     if acked:
         conn.arm_rto(now)
     if acked or delivered:
-        if conn.recovery.ca == OPEN:
-            tlp_schedule(conn, now)
-        else:
-            at[T.TLP] = T.NEVER
+        conn.tlp_stale = True

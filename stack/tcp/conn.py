@@ -109,6 +109,8 @@ class TcpConn:
         "hdr",
         "id",
         "invalid_ack_at",
+        "ip_base",
+        "ip_frag",
         "ip_id",
         "keepalive_sent",
         "key",
@@ -145,7 +147,10 @@ class TcpConn:
         "tcb",
         "timers",
         "tlp_due",
+        "tlp_stale",
+        "ttl",
         "v6",
+        "window_stale",
     )
 
     def __init__(
@@ -228,6 +233,11 @@ class TcpConn:
         self.flow_label = demux.isn.port_offset(self.key) & 0xFFFFF if self.v6 else 0
         self.hdr = bytearray(10 + 40 + 60)
         self.pseudo_sum = 0
+        self.ip_base = 0  # 0: to be computed
+        self.ip_frag = 0
+        self.ttl = 0
+        self.window_stale = True  # the program took text, or the buffer changed, since the window was computed
+        self.tlp_stale = False  # text was sent or acknowledged since the probe timer was set
 
     # ------------------------------------------------------------------ the program's verbs: writing
 
@@ -298,6 +308,7 @@ class TcpConn:
     def consume(self, count: int) -> None:
         """The program took `count` bytes; tells the peer when that opens the window by enough (RFC 9293 §3.8.6.2.2)."""
         self.recvq.consume(count)
+        self.window_stale = True
         tcb = self.tcb
         left = tcb.rcv_wup + tcb.rcv_wnd - tcb.rcv_nxt
         fresh = min(self.rcvbuf.size - self.recvq.readable, 65535 << tcb.rcv_wscale)
@@ -361,10 +372,13 @@ class TcpConn:
         if name == "rcvbuf":
             self.rcvbuf.auto = False
             self.rcvbuf.size = min(max(int(value), 2304), self.rcvbuf.limit)
+            self.window_stale = True
         elif name == "maxseg":
             self.sync_mss()
         elif name in ("keepalive", "keepidle"):
             self.arm_keepalive()
+        elif name in ("tos", "ttl"):
+            self.ip_base = 0
         elif name == "quickack":
             self.pingpong = not value
         self.demux.mark(self)

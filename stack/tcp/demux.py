@@ -21,7 +21,7 @@ from stack.tcp.listen import TcpListener
 from stack.tcp.options import TcpOptions
 from stack.tcp.output import Packet, next_packet
 from stack.tcp.ports import Binding, PortTable
-from stack.tcp.recovery import on_smaller_mss
+from stack.tcp.recovery import on_smaller_mss, tlp_schedule
 from stack.tcp.reset import build_reset
 from stack.tcp.state import CLOSED, SYN_RECEIVED, SYN_SENT, TIME_WAIT
 from stack.tcp.timeouts import deadlines_pass
@@ -321,6 +321,9 @@ class TcpDemux:
             dirty.popleft()
             conn.dirty = False
             timers = conn.timers
+            if conn.tlp_stale:
+                conn.tlp_stale = False
+                tlp_schedule(conn, now)
             earliest = min(timers.at)
             if earliest < timers.heap_at:
                 timers.heap_at = earliest

@@ -13,7 +13,7 @@ from stack.checksum import finish, ones_sum
 from stack.ip.link import Link
 from stack.seq import MASK32
 from stack.tcp import timers as T
-from stack.tcp.recovery import RECOVERY, may_be_idle, on_retransmit, tlp_schedule, window
+from stack.tcp.recovery import RECOVERY, may_be_idle, on_retransmit, window
 from stack.tcp.scoreboard import Sent
 from stack.tcp.state import CLOSED, DRAINING, SYN_RECEIVED, SYN_SENT
 from stack.units import MSEC, Nanos
@@ -192,12 +192,15 @@ def _fresh(conn: "TcpConn", now: Nanos) -> Packet | None:
         if conn.fin_queued and conn.fin_seq < 0 and unsent == 0:
             return _send_new(conn, nxt, 0, True, now)
         return None
-    mss = tcb.mss_cache - _sack_room(conn)
+    mss = tcb.mss_cache
+    if conn.dsack or conn.recvq.sacks:
+        mss -= _sack_room(conn)
     flight = conn.in_flight()
     if not flight:
         may_be_idle(conn, now)
-    room = window(conn) - flight
-    if room < min(mss, unsent) and flight:
+    rec = conn.recovery
+    room = (rec.limit if rec.ca == RECOVERY else conn.cc.cwnd) - flight
+    if room < mss and room < unsent and flight:
         conn.cwnd_limited = True
         return None
     usable = tcb.snd_una + tcb.snd_wnd - nxt
@@ -274,17 +277,18 @@ def _send_new(conn: "TcpConn", seq: int, size: int, fin: bool, now: Nanos) -> Pa
     conn.demux.mib.TcpExtTCPOrigDataSent += 1
     if conn.recovery.ca == RECOVERY:
         conn.recovery.prr_out += end - seq
-    conn.timers.stop(T.PERSIST)
-    if conn.ack_due or conn.timers.pending(T.DELACK):
+    at = conn.timers.at
+    at[T.PERSIST] = T.NEVER
+    if conn.ack_due or at[T.DELACK] != T.NEVER:
         conn.pingpong = True
     _sent_something(conn, now)
-    tlp_schedule(conn, now)
+    conn.tlp_stale = True
     return build(conn, seq, flags, views, size, now)
 
 
 def _sent_something(conn: "TcpConn", now: Nanos) -> None:
     """RFC 6298 §5.1: the timer runs while anything is outstanding."""
-    if not conn.timers.pending(T.RTO):
+    if conn.timers.at[T.RTO] == T.NEVER:
         conn.arm_rto(now)
 
 
@@ -336,48 +340,77 @@ def build(
     tcb = conn.tcb
     link = conn.link
     hdr = conn.hdr
+    offload = link.offload
+    rcv_nxt = tcb.rcv_nxt
     if flags & SYN:
         wnd = tcb.rcv_wnd
         options = syn_options
+        ts_len = 0
     else:
-        tcb.rcv_wnd = select_window(conn)
+        if conn.window_stale or tcb.rcv_wup != rcv_nxt:
+            tcb.rcv_wnd = select_window(conn)
+            conn.window_stale = False
         wnd = tcb.rcv_wnd >> tcb.rcv_wscale
         options = _sack_option(conn) if conn.dsack or conn.recvq.sacks else b""
-    ts_len = TS_OPTION_LEN if tcb.ts_ok and not flags & SYN else 0
+        ts_len = TS_OPTION_LEN if tcb.ts_ok else 0
+    opt_len = len(options)
     l3_len = 40 if conn.v6 else 20
-    tcp_len = 20 + ts_len + len(options)
+    tcp_len = 20 + ts_len + opt_len
     l4 = VNET_LEN + l3_len
+    end = l4 + tcp_len
     ack = 0
     if flags & ACK:
-        ack = tcb.rcv_nxt & MASK32
-        tcb.rcv_wup = tcb.last_ack_sent = tcb.rcv_nxt
+        ack = rcv_nxt & MASK32
+        tcb.rcv_wup = tcb.last_ack_sent = rcv_nxt
         conn.ack_due = False
         conn.timers.at[T.DELACK] = T.NEVER
-    mss = tcb.mss_cache - len(options)
-    if size > mss and link.offload:
-        gso = GSO_TCPV6 if conn.v6 else GSO_TCPV4
-        VNET.pack_into(hdr, 0, NEEDS_CSUM, gso, l3_len + tcp_len, mss, l3_len, 16)
+    segs = 1
+    if not offload:
+        hdr[:VNET_LEN] = VNET_NONE
+    elif size > (mss := tcb.mss_cache - opt_len):
+        VNET.pack_into(hdr, 0, NEEDS_CSUM, GSO_TCPV6 if conn.v6 else GSO_TCPV4, l3_len + tcp_len, mss, l3_len, 16)
         segs = -(-size // mss)
     else:
-        if link.offload:
-            VNET.pack_into(hdr, 0, NEEDS_CSUM, 0, 0, 0, l3_len, 16)
-        else:
-            hdr[:VNET_LEN] = VNET_NONE
-        segs = 1
-    _ip_header(conn, hdr, tcp_len + size, segs)
+        VNET.pack_into(hdr, 0, NEEDS_CSUM, 0, 0, 0, l3_len, 16)
+    if not conn.ip_base:
+        _cache_ip(conn)
+    if conn.v6:
+        IP6.pack_into(hdr, VNET_LEN, conn.ip_base, tcp_len + size, 6, conn.ttl, conn.local[0], conn.remote[0])
+    else:
+        ident = conn.ip_id
+        conn.ip_id = (ident + segs) & 0xFFFF
+        total = 20 + tcp_len + size
+        tos, frag, ttl = conn.options.tos, conn.ip_frag, conn.ttl
+        csum = -(conn.ip_base + total + ident) % 0xFFFF
+        IP4.pack_into(hdr, VNET_LEN, 0x45, tos, total, ident, frag, ttl, 6, csum, conn.local[0], conn.remote[0])
     pseudo = (conn.pseudo_sum + tcp_len + size) % 0xFFFF
     TCP.pack_into(hdr, l4, conn.local[1], conn.remote[1], seq & MASK32, ack, tcp_len << 10 | flags, wnd, pseudo, 0)
-    end = l4 + tcp_len
     if ts_len:
-        TS_OPTION.pack_into(hdr, l4 + 20, TS_PREFIX_INT, conn.ts_now(now), tcb.ts_recent)
-    if options:
-        hdr[end - len(options) : end] = options
-    if not link.offload:
+        TS_OPTION.pack_into(hdr, l4 + 20, TS_PREFIX_INT, (now // MSEC + tcb.ts_offset) & MASK32, tcb.ts_recent)
+    if opt_len:
+        hdr[end - opt_len : end] = options
+    if not offload:
         _complete_checksum(hdr, l4, end, views)
     conn.counts.segs_out += segs
     conn.demux.mib.TcpOutSegs += segs
+    stats = link.stats
+    stats.tx_packets += 1
+    stats.tx_bytes += end - VNET_LEN + size
     head = memoryview(hdr)[:end]
     return link, (head, *views) if views else (head,)
+
+
+def _cache_ip(conn: "TcpConn") -> None:
+    """What the IP header of every packet has in common; made anew after a change of TOS or TTL."""
+    options, knobs = conn.options, conn.demux.sysctl
+    conn.ttl = options.ttl or knobs.ip_default_ttl
+    addresses = ones_sum(conn.local[0]) + ones_sum(conn.remote[0])
+    conn.pseudo_sum = addresses + 6
+    if conn.v6:
+        conn.ip_base = 6 << 28 | options.tos << 20 | conn.flow_label
+    else:
+        conn.ip_frag = 0 if knobs.ip_no_pmtu_disc else DF
+        conn.ip_base = 0x4500 + options.tos + conn.ip_frag + (conn.ttl << 8 | 6) + addresses
 
 
 def _sack_option(conn: "TcpConn") -> bytes:
@@ -391,24 +424,6 @@ def _sack_option(conn: "TcpConn") -> bytes:
         conn.dsack = None
     most = 3 if conn.tcb.ts_ok else 4
     return emit_sack([(left & MASK32, right & MASK32) for left, right in blocks[:most]])
-
-
-def _ip_header(conn: "TcpConn", hdr: bytearray, length: int, segs: int) -> None:
-    options = conn.options
-    ttl = options.ttl or conn.demux.sysctl.ip_default_ttl
-    src, dst = conn.local[0], conn.remote[0]
-    if not conn.pseudo_sum:
-        conn.pseudo_sum = (ones_sum(src) + ones_sum(dst) + 6) % 0xFFFF or 0xFFFF
-    if conn.v6:
-        IP6.pack_into(hdr, VNET_LEN, 6 << 28 | options.tos << 20 | conn.flow_label, length, 6, ttl, src, dst)
-        return
-    ident = conn.ip_id
-    conn.ip_id = (ident + segs) & 0xFFFF
-    frag = 0 if conn.demux.sysctl.ip_no_pmtu_disc else DF
-    total = 20 + length
-    tos = options.tos
-    words = (0x4500 | tos) + total + ident + frag + (ttl << 8 | 6) + conn.pseudo_sum - 6
-    IP4.pack_into(hdr, VNET_LEN, 0x45, tos, total, ident, frag, ttl, 6, finish(words), src, dst)
 
 
 def _complete_checksum(hdr: bytearray, l4: int, end: int, views: list[memoryview]) -> None:

@@ -114,7 +114,7 @@ def on_ack(
     if rec.ca == OPEN and not board.sacked_out and not board.lost_out and not dup:  # nothing is wrong: the usual case
         rec.dup_acks = 0
         if acked:
-            _grow(conn, acked, rtt, now, flight)
+            on_plain_ack(conn, acked, flight, rtt, now)
         return
     if rec.ca >= RECOVERY and una >= rec.high_seq:
         _leave(conn, ts_ecr, now)
@@ -134,11 +134,11 @@ def on_ack(
     elif acked and rec.ca == LOSS:
         conn.cc.on_ack(acked, rtt, now, flight)
     elif acked:
-        _grow(conn, acked, rtt, now, flight)
+        on_plain_ack(conn, acked, flight, rtt, now)
 
 
-def _grow(conn: "TcpConn", acked: int, rtt: Nanos, now: Nanos, flight: int) -> None:
-    """Let cwnd grow only where it was the limit, RFC 7661 §4.1; in slow start half used is enough, as in Linux."""
+def on_plain_ack(conn: "TcpConn", acked: int, flight: int, rtt: Nanos, now: Nanos) -> None:
+    """All is well: cwnd grows where it was the limit (RFC 7661 §4.1); in slow start half used will do, as in Linux."""
     cc = conn.cc
     if conn.cwnd_limited or (cc.cwnd < cc.ssthresh and 2 * flight >= cc.cwnd):
         cc.on_ack(acked, rtt, now, flight)
@@ -344,10 +344,11 @@ def _mark_head_lost(conn: "TcpConn") -> None:
 
 
 def tlp_schedule(conn: "TcpConn", now: Nanos) -> None:
-    """§7.2: arm the probe timer after sending or on an ACK."""
+    """§7.2: arm the probe timer after sending or on an ACK; asked once when the connection has no more to say."""
     rec, rtt, at = conn.recovery, conn.rtt, conn.timers.at
     if (
-        rec.ca > DISORDER
+        conn.tcb.snd_una == conn.tcb.snd_nxt
+        or rec.ca > DISORDER
         or not conn.tcb.sack_ok
         or conn.board.sacked_out
         or rec.tlp_high_seq != NO_MARK
