@@ -6,6 +6,7 @@ pacing and for an emulated 1 ms link. `Alarm` is one timerfd: nanoseconds, absol
 
 import asyncio
 import ctypes
+import gc
 import os
 from collections.abc import Callable, Coroutine
 from time import monotonic_ns
@@ -28,8 +29,16 @@ _settime = _libc.timerfd_settime
 _settime.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 
 
+# Objects allocated before the cyclic collector looks: a stack makes few cycles and very many objects. With Python's own
+# numbers it takes 10 % of a connection's cost and stops everything for 180 ms now and then; with these 1 %.
+GC_THRESHOLDS = (50_000, 20, 10)
+
+
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end on a fresh loop, as asyncio.run does."""
+    """Run a coroutine to its end on a fresh loop, as asyncio.run does; the process is taken to be ours (see above)."""
+    gc.collect()
+    gc.freeze()  # what is imported stays, so there is no point in looking at it
+    gc.set_threshold(*GC_THRESHOLDS)
     with asyncio.Runner(loop_factory=None if uvloop is None else uvloop.new_event_loop) as runner:
         return runner.run(main)
 
