@@ -39,7 +39,6 @@ class Pump:
         "_ends",
         "_eof",
         "_failing",
-        "_fin_passed",
         "_hup",
         "_mask",
         "_poller",
@@ -49,6 +48,7 @@ class Pump:
         "discard",
         "end",
         "fd",
+        "fin_passed",
     )
 
     def __init__(self, end: socket.socket, conn: Any, poller: Poller, ends: Ends, wake: Callable[[], None]) -> None:
@@ -63,7 +63,7 @@ class Pump:
         self._hup = False  # the program has closed; the poller no longer watches
         self._reset = False  # the program closed with unread data, told by a write
         self._failing = False  # the connection is dead; only the rest has to be delivered
-        self._fin_passed = False  # the peer's FIN has been shown to the program
+        self.fin_passed = False  # the peer's FIN has been shown to the program: our direction of the carrier is shut
         self._mask = IN
 
     def start(self) -> None:
@@ -109,8 +109,8 @@ class Pump:
                 conn.consume(conn.readable)
         if self._failing:
             self._ends.all_delivered()
-        elif conn.peer_closed and not self._fin_passed:
-            self._fin_passed = True
+        elif conn.peer_closed and not self.fin_passed:
+            self.fin_passed = True
             self.end.shutdown(socket.SHUT_WR)
 
     def from_program(self) -> None:

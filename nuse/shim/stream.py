@@ -41,6 +41,7 @@ class StreamSocket(Socket):
         "phase",
         "pump",
         "returned",
+        "shut_both",
         "shut_write",
         "tokens",
     )
@@ -54,7 +55,8 @@ class StreamSocket(Socket):
         self.pump: Pump | None = None
         self.options = TcpOptions()
         self.connect_told = False  # a connect() has returned 0 for this connection
-        self.shut_write = False  # the program did SHUT_WR: HUP is no proof of close any more
+        self.shut_write = False  # the program did SHUT_WR
+        self.shut_both = False  # it did SHUT_RDWR
         self.tokens = 0  # bytes in the carrier, one for each connection to accept
         self.returned: deque[Any] = deque()  # accepted from the stack, but no program took them
         hub.add(self)
@@ -113,6 +115,7 @@ class StreamSocket(Socket):
         if how != SHUT_WR:
             self.pump.discard = True
         self.shut_write = self.shut_write or how != SHUT_RD
+        self.shut_both = self.shut_both or how == SHUT_RDWR
         return True
 
     def set_option(self, name: str, value: int | bool | str) -> None:
@@ -178,6 +181,8 @@ class StreamSocket(Socket):
                 self._connect_failed(self.conn.error or errno.ECONNABORTED)
         elif self.phase == LISTENING and mask & ACCEPTABLE:
             self.announce()
+        elif self.phase == SHUT and mask & (PEER_CLOSED | FAILED | CLOSED):
+            self._finish_shut()
 
     def _on_stream_events(self, mask: int) -> None:
         pump = self.pump
@@ -258,16 +263,25 @@ class StreamSocket(Socket):
         self.hub.wake()
 
     def program_closed(self, unread: bool) -> None:
-        """The program closed the socket, or shut both directions down."""
-        if unread or not self.shut_write:
+        """The program closed the socket; or each direction has been shut by somebody, which looks just the same."""
+        assert self.pump is not None
+        if unread or not (self.shut_both or (self.shut_write and self.pump.fin_passed)):
             self._end(unread)
             return
         self.phase = SHUT
-        if not self.conn.peer_closed:
+        if self.conn.peer_closed:
+            self._finish_shut()
+        else:
             self.conn.shutdown_read()
-            self.hub.loop.call_later(AFTER_SHUTDOWN, self.conn.close)
-        self.program_half_closed()
+            self.program_half_closed()
+            self.hub.loop.call_later(AFTER_SHUTDOWN, self._finish_shut)
         self._leave()
+
+    def _finish_shut(self) -> None:
+        """After SHUT_RDWR: nothing is left to do for this connection but what TCP does by itself."""
+        self.conn.owner = None
+        self.conn.close()
+        self.hub.wake()
 
     def all_delivered(self) -> None:
         """The connection died, and the program's carrier holds all that came before."""
@@ -353,7 +367,7 @@ class StreamSocket(Socket):
         self.end, self.name = end, name
         self.phase = FRESH
         self.conn = self.pump = None
-        self.shut_write = False
+        self.shut_write = self.shut_both = False
         self.error = self.tokens = 0
         self.hub.add(self)
         self.hub.poller.watch(end.fileno(), 0, self._on_idle)
