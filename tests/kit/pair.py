@@ -1,5 +1,7 @@
 """Two stacks and the wires between them, run to completion in virtual time: thousands of packets, no real second.
 
+Every packet passes a lawyer (kit/lawyer.py), who knows what no TCP may ever do.
+
 pair = Pair(Link(rate=50_000_000, delay=20 * MSEC, loss=0.01))
 report = pair.transfer(1_000_000)
 assert report.intact
@@ -13,6 +15,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from kit.clock import Clock
+from kit.lawyer import Lawyer
 from kit.link import Link
 from kit.oracle import segments
 from kit.wire import pattern
@@ -106,6 +109,7 @@ class Pair:
     taps: list[Callable[[str, bytes, Nanos], None]] = field(default_factory=list)  # see every packet on the wire
     check_every: int = 64  # steps between checks of all invariants
     tick: Nanos = 0  # also stop this often, for programs that act by the clock; 0: only where something happens
+    lawyer: Lawyer = field(default_factory=Lawyer)
     _wires: dict[str, Link] = field(init=False)
     _flying: list[tuple[Nanos, int, str, bytes]] = field(default_factory=list)
     _order: int = 0
@@ -142,6 +146,7 @@ class Pair:
                     self._put(name, packet)
 
     def _put(self, name: str, packet: bytes) -> None:
+        self.lawyer.sees(packet)
         for tap in self.taps:
             tap(name, packet, self.clock.now)
         for arrival, copy in self._wires[name].send(packet, self.clock.now):

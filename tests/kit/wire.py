@@ -4,6 +4,7 @@
 window of each peer. The peer's first sequence number lies just below 2³², so every trace crosses the wrap.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,6 +100,7 @@ class Wire:
     events: int = 0  # of `conn` and `listener`, gathered
     written: int = 0  # offset of the next byte the program sends
     taken: int = 0  # … and of the next it reads
+    tap: Callable[[bytes], None] | None = None  # sees every packet, both ways
     stack: Stack = field(init=False)
     link: Any = field(init=False, default=None)
     conn: Any = None
@@ -150,6 +152,8 @@ class Wire:
 
     def _note(self, packet: Packet) -> None:
         """Queue an emitted packet and learn from it what the peer's next segments need."""
+        if self.tap is not None:
+            self.tap(packet.raw)
         self.sent.append(Emitted(self.clock.now, packet))
         peer = self._peer_of(packet)
         if peer is None:
@@ -270,6 +274,8 @@ class Wire:
 
     def receive(self, packet: bytes) -> None:
         """Hand one packet to the stack, as the driver does; what it answers leaves with the next `flush`."""
+        if self.tap is not None:
+            self.tap(packet)
         self.stack.receive(packet, self.clock.now, self.link)
 
     # --- packets from the stack

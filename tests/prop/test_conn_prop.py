@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import binary, booleans, integers, lists, one_of, sampled_from, tuples
 
 from kit import build
+from kit.lawyer import Lawyer
 from kit.trace import Trace
 from stack.errors import StackError
 from stack.seq import HALF32, MASK32
@@ -46,6 +47,8 @@ class Player:
 
     def __init__(self, *, v6: bool = False, offload: bool = False, sack: bool = True, ts: bool = True) -> None:
         self.wire = Trace(v6=v6, offload=offload)
+        self.lawyer = Lawyer(judges=self.wire.stack_addr)
+        self.wire.tap = self.lawyer.sees
         self.wire.established(mss=1400, sack=sack, ts=ts, wscale=2, rcv_wnd=20000)
         self.emitted: list[bytes] = []
 
@@ -109,13 +112,13 @@ class Player:
 
 
 @given(script=steps, v6=booleans(), offload=booleans(), sack=booleans(), ts=booleans())
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=settings.default.max_examples * 3 // 2, suppress_health_check=list(HealthCheck))
 def test_no_peer_and_no_program_can_break_a_connection(script, v6, offload, sack, ts):
     Player(v6=v6, offload=offload, sack=sack, ts=ts).play(script)
 
 
 @given(packets=lists(binary(max_size=120), max_size=20), v6=booleans())
-@settings(max_examples=100)
+@settings(max_examples=settings.default.max_examples)
 def test_arbitrary_bytes_are_counted_and_dropped(packets, v6):
     player = Player(v6=v6)
     wire = player.wire
@@ -172,7 +175,7 @@ likely = tuples(
 
 
 @given(script=lists(one_of(likely.map(lambda s: ("segment", s)), verbs), max_size=30), ts=booleans(), sack=booleans())
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=settings.default.max_examples * 3 // 2, suppress_health_check=list(HealthCheck))
 def test_header_prediction_changes_nothing(script, ts, sack):
     with_it = Player(ts=ts, sack=sack)
     with_it.play(script)

@@ -124,5 +124,5 @@ class SendQueueModel(RuleBasedStateMachine):
 
 TestRecvQueue = RecvQueueModel.TestCase
 TestSendQueue = SendQueueModel.TestCase
-TestRecvQueue.settings = settings(max_examples=60, stateful_step_count=40)
-TestSendQueue.settings = settings(max_examples=40, stateful_step_count=40)
+TestRecvQueue.settings = settings(max_examples=settings.default.max_examples * 3 // 5, stateful_step_count=40)
+TestSendQueue.settings = settings(max_examples=settings.default.max_examples * 2 // 5, stateful_step_count=40)

@@ -111,4 +111,4 @@ class ScoreboardModel(RuleBasedStateMachine):
 
 
 TestScoreboard = ScoreboardModel.TestCase
-TestScoreboard.settings = settings(max_examples=100, stateful_step_count=50)
+TestScoreboard.settings = settings(max_examples=settings.default.max_examples, stateful_step_count=50)
