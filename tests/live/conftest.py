@@ -145,8 +145,10 @@ def stack_name():
     """A name for a stack; whatever the test leaves of it is removed, and makes no trace for the next one."""
     name = unique("st")
     yield name
-    with contextlib.suppress(subprocess.SubprocessError):
-        subprocess.run([sys.executable, "-m", "nuse", "down", "--name", name], env=ENV, capture_output=True, timeout=60)
+    for module in ("nuse", "nuse.hostnet"):
+        with contextlib.suppress(subprocess.SubprocessError):
+            command = [sys.executable, "-m", module, "down", "--name", name]
+            subprocess.run(command, env=ENV, capture_output=True, timeout=60, check=False)
 
 
 @pytest.fixture
