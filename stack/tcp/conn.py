@@ -15,8 +15,9 @@ from stack.ip.link import Link
 from stack.seq import MASK32
 from stack.tcp.cc import make_congestion_control
 from stack.tcp.cc.base import CongestionControl
+from stack.tcp.extension import ExtraOptions, TcpExtension
 from stack.tcp.info import TcpInfo
-from stack.tcp.options import TcpOptions, check_option
+from stack.tcp.options import OptionValue, TcpOptions, check_option
 from stack.tcp.rcvbuf import ReceiveBuffer
 from stack.tcp.recovery import Recovery
 from stack.tcp.recvq import RecvQueue
@@ -101,6 +102,7 @@ class TcpConn:
         "error",
         "established",
         "events",
+        "ext",
         "fin_queued",
         "fin_rcvd",
         "fin_seq",
@@ -121,6 +123,7 @@ class TcpConn:
         "options",
         "orphan",
         "owner",
+        "passive",
         "peer_fin_seq",
         "persist_backoff",
         "pingpong",
@@ -181,6 +184,10 @@ class TcpConn:
         self.binding: Binding | None = None
         self.state: State = CLOSED
         self.established = False
+        self.passive = False  # opened by the peer's SYN
+        self.ext: TcpExtension | None = None
+        if options.extra or options.save_options:
+            self.ext = ExtraOptions(options.extra, options.save_options)
         self.tcb = Tcb()
         self.tcb.advmss = self.adv_mss()
         self.sendq = SendQueue(0)
@@ -361,7 +368,7 @@ class TcpConn:
 
     # ------------------------------------------------------------------ options and view
 
-    def set_option(self, name: str, value: int | bool | str) -> None:
+    def set_option(self, name: str, value: OptionValue) -> None:
         """Set one of TcpOptions, with its effect. Raises StackError EINVAL, ENOENT or ENOPROTOOPT."""
         check_option(name, value)
         if name == "congestion":
@@ -371,17 +378,29 @@ class TcpConn:
         setattr(self.options, name, value)
         if name == "rcvbuf":
             self.rcvbuf.auto = False
-            self.rcvbuf.size = min(max(int(value), 2304), self.rcvbuf.limit)
+            self.rcvbuf.size = min(max(self.options.rcvbuf, 2304), self.rcvbuf.limit)
             self.window_stale = True
         elif name == "maxseg":
             self.sync_mss()
         elif name in ("keepalive", "keepidle"):
             self.arm_keepalive()
+        elif name in ("extra", "save_options"):
+            self._set_extra()
         elif name in ("tos", "ttl"):
             self.ip_base = 0
         elif name == "quickack":
             self.pingpong = not value
         self.demux.mark(self)
+
+    def _set_extra(self) -> None:
+        """Raises StackError EOPNOTSUPP where another extension, Multipath TCP say, has the option space."""
+        options = self.options
+        if self.ext is None:
+            self.ext = ExtraOptions(options.extra, options.save_options)
+        elif isinstance(self.ext, ExtraOptions):
+            self.ext.set(options.extra, options.save_options)
+        else:
+            raise StackError(errno.EOPNOTSUPP, "another extension has this connection's options")
 
     def info(self, now: Nanos) -> TcpInfo:
         """The connection as struct tcp_info shows it."""
@@ -488,6 +507,8 @@ class TcpConn:
         self.state = CLOSED
         self.timers.stop_all()
         self.forget_queues()
+        if self.ext is not None:
+            self.ext.on_closed(self)
         self.post(EV_CLOSED)
 
     def check(self) -> None:

@@ -15,6 +15,7 @@ from stack.errors import Malformed, StackError
 from stack.ip.addr import ANY4, ANY6
 from stack.ip.link import Link
 from stack.tcp.conn import SockAddr, TcpConn, flow_key
+from stack.tcp.extension import TcpExtension
 from stack.tcp.input import segment_arrives, take_syn
 from stack.tcp.isn import IsnGenerator
 from stack.tcp.listen import TcpListener
@@ -95,6 +96,7 @@ class TcpDemux:
         binding: Binding | None = None,
         local_addr: bytes | None = None,
         options: TcpOptions | None = None,
+        extension: TcpExtension | None = None,
     ) -> TcpConn:
         """Open actively: a connection in SYN-SENT, which owns `binding` from now on.
 
@@ -114,6 +116,7 @@ class TcpDemux:
         options = options.copy() if options is not None else TcpOptions()
         conn = TcpConn(self, self._stack.next_id(), local, remote, route.link, route.mtu, options, now)
         conn.binding = binding
+        conn.ext = extension or conn.ext
         if binding is None:
             self.ports.hold_auto(local[1])
         self._start(conn, now)
@@ -236,6 +239,9 @@ class TcpDemux:
         conn = TcpConn(self, self._stack.next_id(), local, remote, route.link, route.mtu, listener.options.copy(), now)
         conn.listener = listener
         conn.binding = listener.binding.share()
+        conn.passive = True
+        if listener.extension is not None:
+            conn.ext = listener.extension(conn.key, peer.unknown) or conn.ext
         self._start(conn, now)
         take_syn(conn, seg, peer, now)
         conn.state = SYN_RECEIVED

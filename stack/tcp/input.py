@@ -60,7 +60,10 @@ def segment_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
         if tcb.ts_ok and seq <= tcb.last_ack_sent:
             tcb.ts_recent = seg.ts_val
             tcb.ts_recent_at = now
-        if seg.length:
+        if conn.ext is not None and not conn.ext.on_segment(conn, seg, now):
+            ack_arrives(conn, seg, now)
+            conn.ack_due = True
+        elif seg.length:
             if ack != tcb.snd_una or seg.wnd << tcb.snd_wscale != tcb.snd_wnd or seg.sack:
                 ack_arrives(conn, seg, now)
             else:
@@ -101,6 +104,9 @@ def _slow_path(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
         conn.tcb.ts_recent = seg.ts_val
         conn.tcb.ts_recent_at = now
     if not _ack_check(conn, seg, now):
+        return
+    if conn.ext is not None and not conn.ext.on_segment(conn, seg, now):
+        conn.ack_due = True
         return
     if seg.length or seg.flags & FIN:
         _text_and_fin(conn, seg, now)
@@ -165,6 +171,8 @@ def take_syn(conn: "TcpConn", seg: Segment, peer: SynOptions, now: Nanos) -> Non
     tcb.snd_wl1 = seg.seq
     tcb.snd_wl2 = seg.ack
     conn.sync_mss()
+    if conn.ext is not None:
+        conn.ext.on_syn(conn, peer.unknown, now)
 
 
 def enter_established(conn: "TcpConn", now: Nanos) -> None:

@@ -4,6 +4,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from stack.events import ACCEPTABLE
+from stack.tcp.extension import ExtensionFactory
 from stack.tcp.options import TcpOptions
 from stack.tcp.ports import Binding
 from stack.tcp.state import LISTEN, State
@@ -16,7 +17,19 @@ if TYPE_CHECKING:
 class TcpListener:
     """A socket in LISTEN. `backlog` bounds the accept queue as in Linux: it may hold backlog + 1."""
 
-    __slots__ = ("backlog", "binding", "closed", "demux", "events", "half_open", "id", "options", "owner", "queue")
+    __slots__ = (
+        "backlog",
+        "binding",
+        "closed",
+        "demux",
+        "events",
+        "extension",
+        "half_open",
+        "id",
+        "options",
+        "owner",
+        "queue",
+    )
 
     def __init__(self, demux: "TcpDemux", ident: int, binding: Binding, backlog: int, options: TcpOptions) -> None:
         self.demux = demux
@@ -24,6 +37,7 @@ class TcpListener:
         self.binding = binding
         self.backlog = 0
         self.options = options
+        self.extension: ExtensionFactory | None = None  # asked for an extension on each SYN
         self.owner: Any = None
         self.events = 0
         self.half_open: set[TcpConn] = set()

@@ -5,6 +5,17 @@ from dataclasses import dataclass, replace
 
 from stack.errors import StackError
 
+ON_SYN, ON_SYN_ACK, ON_DATA, ON_ACK = 1, 2, 4, 8  # which segments carry an extra option
+
+
+@dataclass(slots=True, frozen=True)
+class ExtraOption:
+    """An option of the program's own: `data` behind kind and length, on the segments that `where` names."""
+
+    where: int
+    kind: int
+    data: bytes
+
 
 @dataclass(slots=True, eq=False)
 class TcpOptions:
@@ -31,6 +42,8 @@ class TcpOptions:
     defer_accept: int = 0
     v6only: bool = False
     congestion: str = ""
+    extra: tuple[ExtraOption, ...] = ()
+    save_options: bool = False  # keep the unknown options of received segments for the program
 
     def copy(self) -> "TcpOptions":
         """For a connection made from a listener."""
@@ -49,10 +62,19 @@ _RANGES = {
 }
 
 
-def check_option(name: str, value: int | bool | str) -> None:
+OptionValue = int | bool | str | tuple[ExtraOption, ...]
+EXTRA_ROOM = 28  # forty bytes less timestamps
+
+
+def check_option(name: str, value: OptionValue) -> None:
     """Raise StackError(EINVAL) for a value that Linux refuses, ENOPROTOOPT for a name that is none."""
     if name not in TcpOptions.__dataclass_fields__:
         raise StackError(errno.ENOPROTOOPT, f"no TCP option {name!r}")
+    if isinstance(value, tuple):
+        for each in value:
+            if each.kind < 2 or not each.where or not 0 <= len(each.data) <= EXTRA_ROOM - 2:
+                raise StackError(errno.EINVAL, f"option kind {each.kind} with {len(each.data)} bytes cannot be sent")
+        return
     low, high = _RANGES.get(name, (-(2**31), 2**31 - 1))
     if isinstance(value, int) and not low <= value <= high:
         raise StackError(errno.EINVAL, f"{name} {value} is outside {low}..{high}")

@@ -32,6 +32,8 @@ IP6 = Struct("!IHBB16s16s")
 TCP = Struct("!HHIIHHHH")
 DF = 0x4000
 CORK_MAX = 200 * MSEC
+MAX_OPTIONS = 40
+SACK_LEAST = 12  # bytes of a SACK option with one block, padded
 NO_PROBE, PROBE_NEW, PROBE_OLD = range(3)
 
 
@@ -93,11 +95,13 @@ def _syn(conn: "TcpConn", now: Nanos) -> Packet:
     options = emit_syn_options(
         tcb.advmss, scale, offer_sack, (conn.ts_now(now), tcb.ts_recent if passive else 0) if offer_ts else None
     )
+    flags = SYN | ACK if passive else SYN
+    if conn.ext is not None:
+        options += conn.ext.options(conn, flags, MAX_OPTIONS - len(options), tcb.iss, 0, now)
     if not conn.syn_sent_at:
         conn.syn_sent_at = now
     tcb.rcv_wnd = min(conn.rcvbuf.size, 65535)
     conn.timers.arm(T.RTO, now + conn.rtt.backed_off(conn.syn_retries))
-    flags = SYN | ACK if passive else SYN
     conn.ack_due = False
     conn.dup_acks_due = 0
     return build(conn, tcb.iss, flags, _NO_VIEWS, 0, now, options)
@@ -115,12 +119,14 @@ def _max_payload(conn: "TcpConn", mss: int) -> int:
     return limit - limit % mss if limit > mss else mss
 
 
-def _sack_room(conn: "TcpConn") -> int:
-    """Option bytes that SACK takes in the next segment."""
+def _option_room(conn: "TcpConn") -> int:
+    """Option bytes that SACK and an extension take in the next segment with text; SACK yields where both do not fit."""
+    ext_room = conn.ext.reserve if conn.ext is not None else 0
     blocks = len(conn.recvq.sacks) + (1 if conn.dsack else 0)
-    if not blocks:
-        return 0
-    return 4 + 8 * min(blocks, 3 if conn.tcb.ts_ok else 4)
+    room = MAX_OPTIONS - (TS_OPTION_LEN if conn.tcb.ts_ok else 0) - ext_room
+    if not blocks or room < SACK_LEAST:
+        return ext_room
+    return ext_room + 4 + 8 * min(blocks, (room - 4) // 8)
 
 
 def _retransmit(conn: "TcpConn", now: Nanos) -> Packet | None:
@@ -132,7 +138,7 @@ def _retransmit(conn: "TcpConn", now: Nanos) -> Packet | None:
     if lost is None:
         return None
     tcb, rec = conn.tcb, conn.recovery
-    mss = tcb.mss_cache - _sack_room(conn)
+    mss = tcb.mss_cache - _option_room(conn)
     room = window(conn) - conn.in_flight()
     if room < min(mss, lost.end - lost.start) and conn.in_flight():
         return None
@@ -155,6 +161,10 @@ def resend(conn: "TcpConn", sent: Sent, end: int, now: Nanos) -> Packet:
     text_end = min(end, sendq.end)
     size = text_end - start
     flags = ACK
+    if size > 0 and conn.ext is not None:
+        fit = conn.ext.limit(conn, start, size)
+        if fit < size:
+            size, end = fit, start + fit
     if size > 0:
         views = sendq.views(start, size)
         got = sum(map(len, views))
@@ -189,12 +199,12 @@ def _fresh(conn: "TcpConn", now: Nanos) -> Packet | None:
     if unsent <= 0:
         if conn.cwnd_limited and conn.in_flight() + tcb.mss_cache <= conn.cc.cwnd:
             conn.cwnd_limited = False  # the program is the limit now
-        if conn.fin_queued and conn.fin_seq < 0 and unsent == 0:
+        if unsent == 0 and _fin_due(conn):
             return _send_new(conn, nxt, 0, True, now)
         return None
     mss = tcb.mss_cache
-    if conn.dsack or conn.recvq.sacks:
-        mss -= _sack_room(conn)
+    if conn.dsack or conn.recvq.sacks or conn.ext is not None:
+        mss -= _option_room(conn)
     flight = conn.in_flight()
     if not flight:
         may_be_idle(conn, now)
@@ -219,8 +229,11 @@ def _fresh(conn: "TcpConn", now: Nanos) -> Packet | None:
         if conn.options.cork and tcb.snd_una == nxt and not conn.timers.pending(T.PERSIST):
             conn.timers.arm(T.PERSIST, now + CORK_MAX)
         return None
-    last = size == unsent
-    return _send_new(conn, nxt, size, last and conn.fin_queued and conn.fin_seq < 0, now)
+    return _send_new(conn, nxt, size, size == unsent and _fin_due(conn), now)
+
+
+def _fin_due(conn: "TcpConn") -> bool:
+    return conn.fin_queued and conn.fin_seq < 0 and (conn.ext is None or conn.ext.may_close(conn))
 
 
 def _probe_tail(conn: "TcpConn", now: Nanos) -> Packet | None:
@@ -228,7 +241,7 @@ def _probe_tail(conn: "TcpConn", now: Nanos) -> Packet | None:
     fresh, conn.tlp_due = conn.tlp_due == PROBE_NEW, NO_PROBE
     tcb, board = conn.tcb, conn.board
     if fresh:
-        size = min(conn.sendq.end - tcb.snd_nxt, tcb.mss_cache - _sack_room(conn))
+        size = min(conn.sendq.end - tcb.snd_nxt, tcb.mss_cache - _option_room(conn))
         return _send_new(conn, tcb.snd_nxt, size, False, now) if size > 0 else None
     last = board.last()
     if last is None or last.sacked:
@@ -253,6 +266,8 @@ def _send_new(conn: "TcpConn", seq: int, size: int, fin: bool, now: Nanos) -> Pa
     views = _NO_VIEWS
     flags = ACK
     if size:
+        if conn.ext is not None and (fit := conn.ext.limit(conn, seq, size)) < size:
+            size, fin = fit, False
         views = sendq.views(seq, size)
         if len(views) > 1:
             got = sum(map(len, views))
@@ -307,6 +322,8 @@ def select_window(conn: "TcpConn") -> int:
     """
     tcb = conn.tcb
     free = conn.rcvbuf.size - conn.recvq.readable
+    if conn.ext is not None:
+        free = conn.ext.rcv_window(conn, free)
     left = tcb.rcv_wup + tcb.rcv_wnd - tcb.rcv_nxt
     if free < min(conn.rcvbuf.size // 2, tcb.advmss):
         free = 0
@@ -347,12 +364,16 @@ def build(
         options = syn_options
         ts_len = 0
     else:
-        if conn.window_stale or tcb.rcv_wup != rcv_nxt:
+        if conn.window_stale or tcb.rcv_wup != rcv_nxt or conn.ext is not None:
             tcb.rcv_wnd = select_window(conn)
             conn.window_stale = False
         wnd = tcb.rcv_wnd >> tcb.rcv_wscale
-        options = _sack_option(conn) if conn.dsack or conn.recvq.sacks else b""
         ts_len = TS_OPTION_LEN if tcb.ts_ok else 0
+        options = b""
+        if conn.ext is not None:
+            options = conn.ext.options(conn, flags, MAX_OPTIONS - ts_len, seq, size, now)
+        if conn.dsack or conn.recvq.sacks:
+            options += _sack_option(conn, MAX_OPTIONS - ts_len - len(options))
     opt_len = len(options)
     l3_len = 40 if conn.v6 else 20
     tcp_len = 20 + ts_len + opt_len
@@ -413,17 +434,18 @@ def _cache_ip(conn: "TcpConn") -> None:
         conn.ip_base = 0x4500 + options.tos + conn.ip_frag + (conn.ttl << 8 | 6) + addresses
 
 
-def _sack_option(conn: "TcpConn") -> bytes:
-    """D-SACK first, then the blocks, as many as fit beside timestamps (RFC 2018 §3, RFC 2883 §4)."""
+def _sack_option(conn: "TcpConn", room: int) -> bytes:
+    """D-SACK first, then the blocks, as many as fit (RFC 2018 §3, RFC 2883 §4); none is forgotten for lack of room."""
     if not conn.tcb.sack_ok:
         conn.dsack = None
+        return b""
+    if room < SACK_LEAST:
         return b""
     blocks = conn.recvq.sacks
     if conn.dsack:
         blocks = [conn.dsack, *blocks]
         conn.dsack = None
-    most = 3 if conn.tcb.ts_ok else 4
-    return emit_sack([(left & MASK32, right & MASK32) for left, right in blocks[:most]])
+    return emit_sack([(left & MASK32, right & MASK32) for left, right in blocks[: (room - 4) // 8]])
 
 
 def _complete_checksum(hdr: bytearray, l4: int, end: int, views: list[memoryview]) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from struct import Struct
 
 from stack.errors import Malformed
-from stack.wire.tcp_options import SACK, TIMESTAMPS, TS_PREFIX, parse_sack, split_options
+from stack.wire.tcp_options import KNOWN, SACK, TIMESTAMPS, TS_PREFIX, RawOption, parse_sack, split_options
 
 FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = 1, 2, 4, 8, 16, 32, 64, 128
 
@@ -33,6 +33,10 @@ class Segment:
     ts_ecr: int
     sack: list[tuple[int, int]] | None  # wire edges
     options: bytes  # raw, for SYNs and extensions; empty on the fast path
+
+    def unknown_options(self) -> list[RawOption]:
+        """The options that the stack itself does not use."""
+        return [each for each in split_options(self.options) if each[0] not in KNOWN]
 
 
 def parse(pkt: bytes, l4: int, end: int) -> Segment:

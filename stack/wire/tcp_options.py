@@ -9,7 +9,10 @@ from struct import Struct
 
 from stack.errors import Malformed
 
+RawOption = tuple[int, bytes]  # kind, data behind the length
+
 EOL, NOP, MSS, WSCALE, SACK_OK, SACK, TIMESTAMPS = 0, 1, 2, 3, 4, 5, 8
+KNOWN = frozenset((EOL, NOP, MSS, WSCALE, SACK_OK, SACK, TIMESTAMPS))
 
 TS_PREFIX = b"\x01\x01\x08\x0a"  # NOP NOP TIMESTAMPS 10: how nearly every stack lays them out
 TS_OPTION = Struct("!III")  # prefix as one number, TSval, TSecr
@@ -28,10 +31,10 @@ class SynOptions:
     sack_ok: bool = False
     ts_val: int | None = None
     ts_ecr: int = 0
-    unknown: list[tuple[int, bytes]] = field(default_factory=list)
+    unknown: list[RawOption] = field(default_factory=list)
 
 
-def split_options(data: bytes | memoryview) -> list[tuple[int, bytes]]:
+def split_options(data: bytes | memoryview) -> list[RawOption]:
     """(kind, data) of each option, NOPs left out, ending at EOL.
 
     Raises Malformed when a length runs past the header or below two (RFC 9293 MUST-7).

@@ -205,12 +205,20 @@ class Pair:
 
     # --- connections
 
-    def connect(self, options: TcpOptions | None = None, server_options: TcpOptions | None = None) -> tuple[Any, Any]:
+    def connect(
+        self,
+        options: TcpOptions | None = None,
+        server_options: TcpOptions | None = None,
+        *,
+        extension: Any = None,
+        server_extension: Any = None,
+    ) -> tuple[Any, Any]:
         """A connection from `a` to `b`, established: (client, server)."""
         addr = parse_addr(ADDRS["b"][self.v6])
         binding = self.b.tcp.bind(addr, PORT, reuseaddr=True)
         listener = self.b.tcp.listen(binding, 16, options=server_options)
-        client = self.a.tcp.connect((addr, PORT), self.clock.now, options=options)
+        listener.extension = server_extension
+        client = self.a.tcp.connect((addr, PORT), self.clock.now, options=options, extension=extension)
         self.flush()
         accepted: deque[Any] = deque()
 
