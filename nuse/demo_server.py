@@ -6,6 +6,7 @@ python -m nuse.demo_server DIRECTORY      serves on all addresses, prints its po
 import contextlib
 import os
 import select
+import signal
 import socket
 import sys
 import threading
@@ -53,5 +54,6 @@ def serve(directory: str, ready: IO[str], until: int) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the demo, which then closes our stdin
     serve(sys.argv[1], sys.stdout, sys.stdin.fileno())
     os._exit(0)

@@ -10,45 +10,61 @@ from types import FrameType
 from typing import Any
 
 FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-FROM_THE_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+ENDING = (signal.SIGINT, signal.SIGQUIT)  # from the terminal, which sends them to the program as well
+STOPPING = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 
 
-def _leave_it(number: int, frame: FrameType | None) -> None:
-    """The program got this signal too and decides."""
+class Interrupted(Exception):
+    """A signal came before there was a program to decide about it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.strsignal(number))
+        self.status = 128 + number
 
 
 class Foreground:
     """Signal handling for the length of a with block; the program's pid is told once there is one."""
 
     def __init__(self) -> None:
-        self.pid = 0
+        self._pid = 0
+        self._early = 0  # a signal that came before the program was there
         self._old: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Foreground":
-        for number in FORWARDED + FROM_THE_TERMINAL:
+        for number in FORWARDED + ENDING + STOPPING:
             old = signal.getsignal(number)
             if old is signal.SIG_IGN:  # nohup, or a background job of a simple shell: the program inherits that
                 continue
             self._old[number] = old
-            signal.signal(number, self._forward if number in FORWARDED else _leave_it)
+            signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, old in self._old.items():
             signal.signal(number, old)
 
-    def _forward(self, number: int, frame: FrameType | None) -> None:
-        if self.pid:
-            os.kill(self.pid, number)
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._pid:
+            if number in FORWARDED:
+                os.kill(self._pid, number)
+        elif number not in STOPPING:
+            self._early = number
+
+    def check(self) -> None:
+        """Raise Interrupted if a signal came already. An exception from the handler could come at any line."""
+        if self._early:
+            raise Interrupted(self._early)
 
     def wait(self, pid: int) -> int:
         """Follow the program to its end; its exit status, or 128+n if signal n ended it."""
-        self.pid = pid
+        self._pid = pid
+        if self._early:  # it came while the program was being started
+            os.kill(pid, self._early)
         while True:
             _, status = os.waitpid(pid, os.WUNTRACED)
             if os.WIFSTOPPED(status):
                 os.kill(os.getpid(), signal.SIGSTOP)  # the shell sees its job stop, and continues the whole group
                 os.kill(pid, signal.SIGCONT)
                 continue
-            self.pid = 0
+            self._pid = 0
             return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)

@@ -17,9 +17,18 @@ from typing import Any
 from pyroute2 import IPRoute, NetlinkError
 
 from nuse.config import DEFAULT_NAME, Config
-from nuse.hostnet_nat import enter_forwarding, iptables_path, iptables_rule, nft_path, nft_script, run_nft, table_name
+from nuse.hostnet_nat import (
+    enter_forwarding,
+    here,
+    iptables_path,
+    iptables_rule,
+    nft_path,
+    nft_script,
+    run_nft,
+    table_name,
+)
 from nuse.hostnet_netns import DEVICE, TX_QUEUE, add_address, inside, make_netns, quiet_ipv6
-from nuse.hostnet_undo import here, undo
+from nuse.hostnet_undo import undo
 from nuse.linkspec import LinkSpec, default_link, parse_link_spec
 from nuse.refusal import Refused
 from nuse.statedir import StateDir, host_lock
@@ -156,7 +165,7 @@ class HostNet:
 
     def _forward(self) -> None:
         user = f"{self.config.name}.{'setup' if self.persistent else 'up'}"
-        self._journal.record({"kind": "forward", "name": user})
+        self._journal.record({"kind": "forward", "name": user, "netns": here()})
         self.warnings += enter_forwarding(user)
 
     def _masquerade(self, spec: LinkSpec) -> None:

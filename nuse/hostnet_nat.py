@@ -33,13 +33,18 @@ def iptables_path(version: int) -> str | None:
     return _tool("iptables" if version == 4 else "ip6tables")
 
 
-def _users_dir() -> Path:
-    return state_root() / f".forward-{os.stat('/proc/self/ns/net').st_ino}"
+def here() -> int:
+    """The identity of the network namespace that we are in."""
+    return os.stat("/proc/self/ns/net").st_ino
+
+
+def _users_dir(namespace: int) -> Path:
+    return state_root() / f".forward-{namespace}"
 
 
 def enter_forwarding(user: str) -> list[str]:
     """Turn forwarding on, for `user` among others. Returns warnings. The caller holds host_lock()."""
-    users = _users_dir()
+    users = _users_dir(here())
     saved = users / ".saved"
     users.mkdir(mode=0o700, exist_ok=True)
     warnings = []
@@ -61,20 +66,26 @@ def enter_forwarding(user: str) -> list[str]:
     return warnings
 
 
-def leave_forwarding(user: str) -> None:
-    """`user` needs forwarding no more; the last one puts back what was."""
-    users = _users_dir()
+def leave_forwarding(user: str, namespace: int) -> None:
+    """`user` needs forwarding no more; the last one puts back what was, if that can be done from here."""
+    users = _users_dir(namespace)
     if not users.is_dir():
         return
     (users / user).unlink(missing_ok=True)
     saved = users / ".saved"
-    if any(entry != saved for entry in users.iterdir()):
+    if any(_alive(entry.name) for entry in users.iterdir() if entry != saved):
         return
-    if saved.exists():
+    if saved.exists() and namespace == here():
         for path, value in reversed(json.loads(saved.read_text()).items()):
             if _read(Path(path)) != value:
                 _write(Path(path), value)
     shutil.rmtree(users, ignore_errors=True)
+
+
+def _alive(user: str) -> bool:
+    """Whether a user's journal still says that it needs forwarding."""
+    name, _, kind = user.rpartition(".")
+    return (state_root() / name / f"{kind}.journal").exists()
 
 
 def _read(path: Path) -> str:

@@ -7,22 +7,16 @@ step says which) is not allowed to touch the like-named things of this one.
 
 import contextlib
 import logging
-import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 from pyroute2 import IPRoute, NetlinkError, netns
 
-from nuse.hostnet_nat import leave_forwarding, nft_path
+from nuse.hostnet_nat import here, leave_forwarding, nft_path
 from nuse.statedir import Journal, Step
 
 log = logging.getLogger("nuse.hostnet")
-
-
-def here() -> int:
-    """The identity of the network namespace that we are in."""
-    return os.stat("/proc/self/ns/net").st_ino
 
 
 def undo(journal: Journal) -> list[str]:
@@ -94,8 +88,8 @@ _UNDO: dict[str, Callable[[Step], None]] = {
     "file": _undo_file,
     "dir": _undo_dir,
     "sysctl": _undo_sysctl,
-    "forward": lambda step: leave_forwarding(step["name"]),
+    "forward": lambda step: leave_forwarding(step["name"], step["netns"]),
     "nft": _undo_nft,
     "iptables": _undo_iptables,
 }
-_OF_THE_HOST = {"link", "addr", "sysctl", "forward", "nft", "iptables"}
+_OF_THE_HOST = {"link", "addr", "sysctl", "nft", "iptables"}

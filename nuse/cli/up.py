@@ -11,7 +11,7 @@ from nuse.background import Background, start_background
 from nuse.cli.common import config_from, describes_stack, say
 from nuse.config import DEFAULT_NAME, NETNS_MODES, Config, check_mptcp, check_name
 from nuse.control import ControlClient, Message
-from nuse.foreground import Foreground
+from nuse.foreground import Foreground, Interrupted
 from nuse.refusal import Refused
 from nuse.statedir import StateDir, end_process, stack_names
 
@@ -90,6 +90,13 @@ def run(args: argparse.Namespace) -> int:
     if args.mptcp:
         check_mptcp(args.mptcp)
     _check_shim()
+    try:
+        return _run_in_foreground(args)
+    except Interrupted as exc:
+        return exc.status
+
+
+def _run_in_foreground(args: argparse.Namespace) -> int:
     with Foreground() as foreground:
         state = _running(args)
         if state is not None:
@@ -143,6 +150,7 @@ def _run_on(state: StateDir, args: argparse.Namespace, foreground: Foreground) -
     try:
         info = control.ask({"do": "info"})
         netns, resolv = _namespace(info, args.netns)
+        foreground.check()
         try:
             child = spawn(args.command, netns=netns, resolv=resolv)
         except ShimUnavailable as exc:

@@ -37,6 +37,8 @@ class Host:
     def make(self):
         subprocess.run(["ip", "netns", "add", self.name], check=True)
         self.run("ip", "link", "set", "lo", "up")
+        for word in FORWARDING:  # a new namespace inherits what the machine's first one has
+            self.run("sysctl", "-qw", f"{word}=0", check=False)
         # BBR, where it is the default, paces itself far below what a local link can do.
         self.run("sysctl", "-qw", "net.ipv4.tcp_congestion_control=cubic", check=False)
 
