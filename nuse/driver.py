@@ -21,7 +21,7 @@ from stack.ip.link import Link
 
 log = logging.getLogger("nuse.driver")
 
-READ_BATCH = 16  # packets read before answering: ACKs coalesce, and a reply waits at most that long
+READ_BATCH = 32  # packets read before answering: ACKs coalesce, and a reply waits at most that long
 READ_BATCH_WIRE = 64  # the same where packets are of wire size
 SEND_BUDGET = 32  # packets and events of one flush
 FAULT_PAUSE = 0.05  # seconds between flushes of a stack that throws

@@ -33,12 +33,20 @@ _settime.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_
 # numbers it takes 10 % of a connection's cost and stops everything for 180 ms now and then; with these 1 %.
 GC_THRESHOLDS = (50_000, 20, 10)
 
+# glibc gives freed memory at the top of the heap back at once. Super-segments are read into 64 KB each and freed in
+# batches, so every packet would fault its 16 pages in anew: 8 to 25 µs of system time each, against 5 to 7 with this.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEEP_FREED = 64 << 20
+
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end on a fresh loop, as asyncio.run does; the process is taken to be ours (see above)."""
     gc.collect()
     gc.freeze()  # what is imported stays, so there is no point in looking at it
     gc.set_threshold(*GC_THRESHOLDS)
+    if hasattr(_libc, "mallopt"):
+        _libc.mallopt(M_TRIM_THRESHOLD, KEEP_FREED)
+        _libc.mallopt(M_MMAP_THRESHOLD, KEEP_FREED)
     with asyncio.Runner(loop_factory=None if uvloop is None else uvloop.new_event_loop) as runner:
         return runner.run(main)
 

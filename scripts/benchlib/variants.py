@@ -1,6 +1,5 @@
 """Who serves: the kernel, the stack embedded in a Python process, the stack under unmodified programs."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -35,8 +34,7 @@ def embedded(arena: Arena, offload: bool, pinned: bool) -> Iterator[str]:
 def shim(arena: Arena, offload: bool, pinned: bool) -> Iterator[str]:
     """peer.c, unmodified, under `nuse run`."""
     link = "benchtun1,stack=10.65.0.2/24,host=10.65.0.1/24"
-    name = f"bench{os.getpid()}"
-    command = [sys.executable, "-m", "nuse", "run", "--name", name, "--link", link]
+    command = [sys.executable, "-m", "nuse", "run", "--link", link]
     command += [] if offload else ["--no-offload"]
     command += ["--", str(arena.peer), "serve", "10.65.0.2", str(PORT)]
     with _served(arena, arena.peer_ns, [*_pin(pinned), *command]):
