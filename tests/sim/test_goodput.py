@@ -18,7 +18,7 @@ LOSSES = [0.0, 0.001, 0.01, 0.05]
 RTTS = [10, 100]  # ms
 QUEUES = [0.5, 2.0]  # of the bandwidth-delay product
 CONTROLS = ["cubic", "reno"]
-SIZE = {10: 4_000_000, 100: 8_000_000}
+SIZE = {10: 2_000_000, 100: 5_000_000}
 TOLERANCE = 0.05  # other C libraries round a cube root differently
 
 HEAD = f"""\
@@ -53,17 +53,18 @@ def pinned() -> dict[tuple[float, int, float], list[float]]:
     return table
 
 
-@pytest.mark.skipif("NUSE_UPDATE" not in os.environ, reason="only writes the table")
-def test_write_the_table():
-    text = HEAD
-    for loss, rtt, queue in rows():
-        cells = "".join(f"{goodput(loss, rtt, queue, control):9.2f}" for control in CONTROLS)
-        text += f"{loss:6.3f}  {rtt:5d}  {queue:6.1f}{cells}\n"
-    TABLE.write_text(text)
+if "NUSE_UPDATE" in os.environ:
 
+    def test_write_the_table():
+        text = HEAD
+        for loss, rtt, queue in rows():
+            cells = "".join(f"{goodput(loss, rtt, queue, control):9.2f}" for control in CONTROLS)
+            text += f"{loss:6.3f}  {rtt:5d}  {queue:6.1f}{cells}\n"
+        TABLE.write_text(text)
 
-@pytest.mark.skipif("NUSE_UPDATE" in os.environ, reason="the table is being written")
-@pytest.mark.parametrize("row", rows(), ids=lambda row: f"loss{row[0]}-rtt{row[1]}-queue{row[2]}")
-def test_goodput_is_what_the_table_says(row):
-    got = [goodput(*row, control) for control in CONTROLS]
-    assert got == pytest.approx(pinned()[row], rel=TOLERANCE)
+else:
+
+    @pytest.mark.parametrize("row", rows(), ids=lambda row: f"loss{row[0]}-rtt{row[1]}-queue{row[2]}")
+    def test_goodput_is_what_the_table_says(row):
+        got = [goodput(*row, control) for control in CONTROLS]
+        assert got == pytest.approx(pinned()[row], rel=TOLERANCE)
