@@ -45,7 +45,7 @@ class Arena:
     def __init__(self) -> None:
         self.peer_ns = f"{PREFIX}{os.getpid()}-peer"
         self.server_ns = f"{PREFIX}{os.getpid()}-server"
-        self.directory = Path(tempfile.mkdtemp(prefix=PREFIX))
+        self.directory = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         self.peer = self.directory / "peer"
         self._children: list[subprocess.Popen[bytes]] = []
 
@@ -184,6 +184,16 @@ def _remove_leftovers() -> None:
     for line in listed.splitlines():
         name = line.split()[0] if line.split() else ""
         if name.startswith(PREFIX):
-            owner = name.removeprefix(PREFIX).split("-")[0]
-            if not Path(f"/proc/{owner}").exists():
+            if not _is_bench(name.removeprefix(PREFIX).split("-")[0]):
                 _remove_namespace(name)
+    for directory in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        if not _is_bench(directory.name.removeprefix(PREFIX).split("-")[0]):
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _is_bench(pid: str) -> bool:
+    """Is that process a bench that runs? A zombie has no command line."""
+    try:
+        return b"bench" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
