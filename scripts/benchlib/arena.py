@@ -183,9 +183,8 @@ def _remove_leftovers() -> None:
     listed = subprocess.run(["ip", "netns", "list"], check=True, capture_output=True, text=True).stdout
     for line in listed.splitlines():
         name = line.split()[0] if line.split() else ""
-        if name.startswith(PREFIX):
-            if not _is_bench(name.removeprefix(PREFIX).split("-")[0]):
-                _remove_namespace(name)
+        if name.startswith(PREFIX) and not _is_bench(name.removeprefix(PREFIX).split("-")[0]):
+            _remove_namespace(name)
     for directory in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
         if not _is_bench(directory.name.removeprefix(PREFIX).split("-")[0]):
             shutil.rmtree(directory, ignore_errors=True)
