@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from kit.trace import Trace
 
-WIRES = "v4 v6 offload"
+WIRES = "v4 v6 offload wrap"
 LIVE = Path(__file__).parent / "live"
 
 # CI replays the same examples every time; `HYPOTHESIS_PROFILE=random` is for the nightly run and for trusting a test.
@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each trace runs over IPv4, IPv6 and with offload; `@pytest.mark.wire(only="v4 v6")` restricts that."""
+    """Each trace runs over IPv4, IPv6, with offload and across the wrap; mark `wire(only="v4 v6")` says less."""
     if "wire" in metafunc.fixturenames:
         marker = metafunc.definition.get_closest_marker("wire")
         kinds = marker.kwargs.get("only", WIRES) if marker else WIRES
@@ -48,4 +48,5 @@ def wire(request: pytest.FixtureRequest) -> "Trace":
 
     marker = request.node.get_closest_marker("wire")
     keywords = {name: value for name, value in marker.kwargs.items() if name != "only"} if marker else {}
-    return Trace(v6=request.param == "v6", offload=request.param == "offload", **keywords)
+    kind = request.param
+    return Trace(v6=kind == "v6", offload=kind == "offload", wrap=kind == "wrap", **keywords)

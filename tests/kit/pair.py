@@ -14,6 +14,7 @@ from hashlib import sha256
 from heapq import heappop, heappush
 from typing import Any
 
+from kit.build import icmp_about
 from kit.clock import Clock
 from kit.lawyer import Lawyer
 from kit.link import Link
@@ -108,6 +109,7 @@ class Pair:
     b: Stack = field(init=False)
     taps: list[Callable[[str, bytes, Nanos], None]] = field(default_factory=list)  # see every packet on the wire
     check_every: int = 64  # steps between checks of all invariants
+    router_mtu: int = 0  # of a router in the middle, which answers what is too big with ICMP; 0: no router
     tick: Nanos = 0  # also stop this often, for programs that act by the clock; 0: only where something happens
     lawyer: Lawyer = field(default_factory=Lawyer)
     _wires: dict[str, Link] = field(init=False)
@@ -149,9 +151,17 @@ class Pair:
         self.lawyer.sees(packet)
         for tap in self.taps:
             tap(name, packet, self.clock.now)
+        far = "b" if name == "a" else "a"
+        if self.router_mtu and len(packet) - 10 > self.router_mtu:
+            packet, far = self._too_big(packet), name
         for arrival, copy in self._wires[name].send(packet, self.clock.now):
             self._order += 1
-            heappush(self._flying, (arrival, self._order, "b" if name == "a" else "a", copy))
+            heappush(self._flying, (arrival, self._order, far, copy))
+
+    def _too_big(self, packet: bytes) -> bytes:
+        """What the router answers instead of forwarding."""
+        kind, code = (2, 0) if self.v6 else (3, 4)
+        return icmp_about(packet, parse_addr("fd64::fe" if self.v6 else "10.64.0.254"), kind, code, self.router_mtu)
 
     def step(self) -> bool:
         """One event: an arrival, or a deadline of either stack. False if nothing will ever happen again."""

@@ -16,6 +16,7 @@ from stack import Stack
 from stack.config import Sysctl, sysctl_set
 from stack.ip.addr import parse_addr
 from stack.mib import mib_items
+from stack.tcp.isn import IsnGenerator
 from stack.tcp.options import TcpOptions
 from stack.units import MSEC, Nanos
 
@@ -56,6 +57,13 @@ def pattern(offset: int, length: int) -> bytes:
     return whole
 
 
+class NearTheWrap(IsnGenerator):
+    """Starts sequence numbers and timestamps just below 2³²."""
+
+    def iss_and_ts_offset(self, flow: bytes, now: Nanos) -> tuple[int, int]:
+        return 0xFFFF_FFF0, (-(now // MSEC) - 15) & 0xFFFF_FFFF
+
+
 @dataclass(slots=True, eq=False)
 class Peer:
     """The far end of one connection, as scripts number them."""
@@ -92,6 +100,7 @@ class Wire:
     v6: bool = False
     mtu: int = 1500
     offload: bool = False
+    wrap: bool = False  # the stack's own sequence numbers and timestamps wrap right away, too
     sysctl: dict[str, str] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
     options: TcpOptions = field(default_factory=TcpOptions)
@@ -113,6 +122,8 @@ class Wire:
         self.stack = Stack(sysctl=knobs, secret=SECRET, now=self.clock.now)
         addrs = [(STACK4, 24), (STACK6, 64)]
         self.link = self.stack.add_link("tun0", addrs, mtu=self.mtu, offload=self.offload)
+        if self.wrap:
+            self.stack.tcp.isn = NearTheWrap(SECRET)
 
     @property
     def stack_addr(self) -> bytes:

@@ -57,6 +57,7 @@ def test_a_flow_keeps_its_label(wire):
 
 
 @pytest.mark.rfc("6528", "3")
+@pytest.mark.wire(only="v4 v6 offload")
 def test_two_connections_have_unlike_sequence_numbers(wire):
     wire.play("""
         +0     app    connect 1
