@@ -104,7 +104,6 @@ def _run(config: Config, state: StateDir, ready: int, leash: int) -> int:
     """Assemble the stack and serve; tell the parent how the start went."""
     from nuse.loop import run
     from nuse.runtime import Runtime
-    from nuse.tun import TunError
 
     def tell(answer: dict[str, object]) -> None:
         with contextlib.suppress(OSError):
@@ -122,9 +121,6 @@ def _run(config: Config, state: StateDir, ready: int, leash: int) -> int:
         run(life())
     except (Refused, ConfigError) as exc:
         tell({"error": str(exc)})
-        return EXIT_REFUSED
-    except TunError as exc:
-        tell({"error": exc.strerror or str(exc)})
         return EXIT_REFUSED
     except Exception as exc:
         logging.getLogger("nuse").exception("the stack failed")

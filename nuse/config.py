@@ -2,6 +2,8 @@
 
 Sections [stack] [[link]] [sysctl] [mptcp] [shim] [gateway] [debug]; a key or section that nobody knows is an error
 that names the nearest known one, since a misspelt knob that silently does nothing costs an afternoon.
+
+Every command imports this, so the stack itself is imported only where a sysctl is looked at.
 """
 
 import os
@@ -10,7 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nuse.linkspec import (
     FLAGS,
@@ -23,8 +25,10 @@ from nuse.linkspec import (
     parse_link_spec,
     unknown,
 )
-from stack.config import Sysctl, sysctl_set
-from stack.errors import StackError
+
+if TYPE_CHECKING:
+    from stack.config import Sysctl
+    from stack.errors import StackError
 
 DEFAULT_NAME = "nuse"
 NAME_MOST = 32
@@ -57,8 +61,10 @@ class Config:
     log: str = "info"
     impair: list[str] = field(default_factory=list)  # `[LINK] words`, for links that may not be chosen yet
 
-    def knobs(self) -> Sysctl:
+    def knobs(self) -> "Sysctl":
         """The sysctls of this stack: defaults, then what was configured."""
+        from stack.config import Sysctl, sysctl_set
+
         knobs = Sysctl()
         for name, text in self.sysctl.items():
             sysctl_set(knobs, name, text)
@@ -95,6 +101,9 @@ def check_impair(text: str, link: str) -> None:
 
 def set_sysctl(config: Config, name: str, value: str) -> None:
     """Note a sysctl for the stack, after trying it. Raises ConfigError."""
+    from stack.config import Sysctl, sysctl_set
+    from stack.errors import StackError
+
     try:
         sysctl_set(Sysctl(), name, value)
     except StackError as exc:
@@ -102,7 +111,7 @@ def set_sysctl(config: Config, name: str, value: str) -> None:
     config.sysctl[name.replace("/", ".")] = value
 
 
-def _bare(exc: StackError) -> str:
+def _bare(exc: "StackError") -> str:
     """The words of a StackError, without the errno that a program would want."""
     return re.sub(r" \[E[A-Z0-9]+\]$", "", exc.strerror or str(exc))
 

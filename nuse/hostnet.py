@@ -32,7 +32,7 @@ from nuse.hostnet_undo import undo
 from nuse.linkspec import LinkSpec, default_link, parse_link_spec
 from nuse.refusal import Refused
 from nuse.statedir import StateDir, host_lock
-from nuse.tun import Tun
+from nuse.tun import Tun, TunError
 
 TUN_FILE = Path("/dev/net/tun")
 TUNSETPERSIST = 0x400454CB
@@ -196,8 +196,8 @@ class HostNet:
     # --- devices
 
     def open_link(self, spec: LinkSpec, *, offload: bool) -> Tun:
-        """Open the device of a link; one that we made will vanish with the file. Raises TunError."""
-        tun = Tun(spec.name, offload=offload)
+        """Open the device of a link; one that we made will vanish with the file. Raises Refused."""
+        tun = _open(spec.name, offload=offload)
         if self._made(spec.name) and not self.persistent:
             fcntl.ioctl(tun.fileno(), TUNSETPERSIST, 0)
         return tun
@@ -207,7 +207,7 @@ class HostNet:
         if not self.has_netns:
             return None
         with inside(self.config.name):
-            tun = Tun(DEVICE, offload=False)
+            tun = _open(DEVICE, offload=False)
         if {"kind": "netns", "name": self.config.name} in self._journal.steps:
             fcntl.ioctl(tun.fileno(), TUNSETPERSIST, 0)
         return tun
@@ -223,6 +223,13 @@ class HostNet:
         undo(self._journal)
         if self.state.holder() is None and not self._kept.steps:
             self.state.release()
+
+
+def _open(name: str, *, offload: bool) -> Tun:
+    try:
+        return Tun(name, offload=offload)
+    except TunError as exc:
+        raise Refused(exc.strerror or str(exc)) from exc
 
 
 def free_number(ip: IPRoute) -> int:

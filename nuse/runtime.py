@@ -78,7 +78,7 @@ class Runtime:
     # --- life
 
     async def start(self) -> None:
-        """Bring everything up. Raises Refused, ConfigError or TunError with nothing left behind."""
+        """Bring everything up. Raises Refused or ConfigError with nothing left behind."""
         if not self.state.claimed and not self.state.claim():
             raise Refused(f"a stack named {self.config.name!r} is running already; `nuse down`, or take another --name")
         self._claimed = True

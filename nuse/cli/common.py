@@ -28,16 +28,11 @@ def say(line: str) -> None:
 
 def guarded(command: Callable[[], int]) -> int:
     """Run a command; what refuses becomes one line and exit status 2."""
-    from nuse.tun import TunError
-
     try:
         status = command()
         sys.stdout.flush()
     except (ConfigError, Refused) as exc:
         say(str(exc))
-        return EXIT_REFUSED
-    except TunError as exc:
-        say(str(exc.strerror or exc))
         return EXIT_REFUSED
     except BrokenPipeError:  # `nuse ss | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

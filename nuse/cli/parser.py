@@ -4,6 +4,7 @@ import argparse
 from importlib.metadata import PackageNotFoundError, version
 
 from nuse.cli.common import Parser, add_name, add_stack_options
+from nuse.config import NETNS_MODES
 
 EPILOG = """examples:
   nuse demo                                  see it work, leave no trace
@@ -50,9 +51,8 @@ def _life(commands: "argparse._SubParsersAction[Parser]") -> None:
     run = commands.add_parser("run", help="run a command on a stack", usage="nuse run [options] [--] CMD…")
     add_name(run)
     add_stack_options(run)
-    from nuse.cli.up import add_run_options
-
-    add_run_options(run)
+    run.add_argument("--mptcp", metavar="MODE", help="auto or off: whether plain TCP may become MPTCP")
+    run.add_argument("--netns", choices=NETNS_MODES, help="where CMD runs: in the stack's namespace, or here")
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD", help="the command and its arguments")
 
     demo = commands.add_parser("demo", help="curl and a web server over a stack of their own")

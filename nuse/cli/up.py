@@ -5,15 +5,18 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nuse import log
-from nuse.background import Background, start_background
 from nuse.cli.common import config_from, describes_stack, say
-from nuse.config import DEFAULT_NAME, NETNS_MODES, Config, check_mptcp, check_name
+from nuse.config import DEFAULT_NAME, Config, check_mptcp, check_name
 from nuse.control import ControlClient, Message
 from nuse.foreground import Foreground, Interrupted
 from nuse.refusal import Refused
 from nuse.statedir import StateDir, end_process, stack_names
+
+if TYPE_CHECKING:
+    from nuse.background import Background
 
 PATIENCE = 15.0  # seconds that a stack may take to end, before it is killed
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells have it
@@ -26,6 +29,8 @@ def up(args: argparse.Namespace) -> int:
     """Run a stack in the foreground, or start it and leave."""
     config = config_from(args)
     if args.detach:
+        from nuse.background import start_background
+
         started = start_background(config)
         for warning in started.warnings:
             say(warning)
@@ -135,7 +140,9 @@ def _running(args: argparse.Namespace) -> StateDir | None:
     return None
 
 
-def _start_private(args: argparse.Namespace) -> Background:
+def _start_private(args: argparse.Namespace) -> "Background":
+    from nuse.background import start_background
+
     config = config_from(args)
     config.name = f"run-{os.getpid()}"
     config.netns = config.netns and (args.netns or config.run_netns) != "host"
@@ -182,9 +189,3 @@ def _namespace(info: Message, wanted: str | None) -> tuple[str | None, str | Non
     if not Path(path).exists() or os.stat(path).st_dev != here.st_dev:
         path = f"/proc/{info['pid']}/root{path}"  # it was mounted where only the stack sees it, as in `ip netns exec`
     return path, info["resolv"]
-
-
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Options of run that up does not have."""
-    parser.add_argument("--mptcp", metavar="MODE", help="auto or off: whether plain TCP may become MPTCP")
-    parser.add_argument("--netns", choices=NETNS_MODES, help="where CMD runs: in the stack's namespace, or here")
