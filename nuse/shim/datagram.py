@@ -74,7 +74,7 @@ class DatagramSocket(Socket):
         endpoint.owner = self
         self.entries: deque[Entry] = deque()
         self._total = 0  # charges of `entries`
-        self._held: tuple[Entry, bytes | memoryview] | None = None  # did not fit into the carrier
+        self._held: deque[tuple[Entry, bytes | memoryview]] = deque()  # go first: did not fit, or came back
         self._mask = IN
         self.shut_write = False
         hub.add(self)
@@ -99,9 +99,8 @@ class DatagramSocket(Socket):
 
     def next(self) -> tuple[Entry, bytes | memoryview] | None:
         """The oldest datagram that is not in the carrier."""
-        if self._held is not None:
-            held, self._held = self._held, None
-            return held
+        if self._held:
+            return self._held.popleft()
         datagram = self.endpoint.recv()
         if datagram is None:
             return None
@@ -133,15 +132,14 @@ class DatagramSocket(Socket):
 
     def give_back(self, entry: Entry, data: bytes | memoryview) -> None:
         """A receiver was interrupted before it got this one: it is the next again."""
-        if self._held is None:
-            self._held = entry, data
+        self._held.appendleft((entry, data))
         self.deliver()
 
     def _put(self, entry: Entry, data: bytes | memoryview) -> bool:
         try:
             self.end.send(data, socket.MSG_NOSIGNAL)
         except BlockingIOError:
-            self._held = (entry, data) if self._held is None else self._held
+            self._held.appendleft((entry, data))
             self._want(self._mask | OUT)
             return False
         except OSError:  # closed; HUP tells next
@@ -257,5 +255,5 @@ class DatagramSocket(Socket):
             carrier.spoil(theirs)
             theirs.close()
         for waiting in list(self.waiting):
-            waiting.finish(-errno.ECONNRESET)
+            waiting.finish(-errno.ENETDOWN)
         self._closed()

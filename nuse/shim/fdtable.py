@@ -51,7 +51,10 @@ class Tasks:
         except OSError as error:
             if error.errno != errno.ESRCH:
                 raise
-        os.close(self._pidfds.pop(tid))  # that task died, and its number may be another's now
+        stale = self._pidfds.pop(tid, None)
+        if stale is None:
+            raise ProcessLookupError(errno.ESRCH, "no such task")
+        os.close(stale)  # that task died, and its number may be another's now
         return native.pidfd_getfd(self._pidfd(tid), fd)
 
     def copy_socket(self, tid: int, fd: int, name: str, kind: int) -> socket.socket | None:

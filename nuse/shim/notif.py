@@ -86,25 +86,25 @@ class Listener:
         """Let the kernel perform the call as if there were no filter."""
         return self._send(_RESPONSE.pack(ident, 0, 0, abi.SECCOMP_USER_NOTIF_FLAG_CONTINUE))
 
-    def give(self, ident: int, fd: int, *, cloexec: bool) -> bool:
-        """Install a copy of our `fd` in the program and return its number from the call, in one step."""
-        raw = _ADDFD.pack(ident, abi.SECCOMP_ADDFD_FLAG_SEND, fd, 0, O_CLOEXEC if cloexec else 0)
-        return self._addfd(raw) is not None
+    def give(self, ident: int, fd: int, *, cloexec: bool) -> int:
+        """Install a copy of our `fd` in the program and answer the call with its number, in one step.
+
+        Returns that number, −1 if nobody waits. Raises OSError if the program cannot have one more (EMFILE).
+        """
+        return self._addfd(_ADDFD.pack(ident, abi.SECCOMP_ADDFD_FLAG_SEND, fd, 0, O_CLOEXEC if cloexec else 0))
 
     def replace(self, ident: int, fd: int, number: int, *, cloexec: bool) -> bool:
         """Put a copy of our `fd` in place of the program's descriptor `number`; the call goes on waiting."""
-        raw = _ADDFD.pack(ident, abi.SECCOMP_ADDFD_FLAG_SETFD, fd, number, O_CLOEXEC if cloexec else 0)
-        return self._addfd(raw) is not None
+        flags = O_CLOEXEC if cloexec else 0
+        return self._addfd(_ADDFD.pack(ident, abi.SECCOMP_ADDFD_FLAG_SETFD, fd, number, flags)) >= 0
 
-    def _addfd(self, raw: bytes) -> int | None:
-        """None if nobody waits. Raises OSError if the program cannot have one more descriptor (EMFILE)."""
-        try:
-            fcntl.ioctl(self.fd, abi.SECCOMP_IOCTL_NOTIF_ADDFD, raw)
+    def _addfd(self, raw: bytes) -> int:
+        try:  # a bytearray makes fcntl return the call's result
+            return int(fcntl.ioctl(self.fd, abi.SECCOMP_IOCTL_NOTIF_ADDFD, bytearray(raw)))
         except OSError as error:
             if error.errno in _GONE or error.errno == errno.EBADF:
-                return None
+                return -1
             raise
-        return 0
 
 
 O_CLOEXEC = 0o2000000

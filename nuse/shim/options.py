@@ -291,7 +291,6 @@ def _mtu(sock: Socket) -> int:
 
 _SPECIAL: dict[Key, Callable[[Socket], int]] = {
     (SOL_SOCKET, SO_TYPE): lambda sock: sock.kind,
-    (SOL_SOCKET, SO_ERROR): lambda sock: sock.take_error(),
     (SOL_SOCKET, 30): _accepting,
     (SOL_SOCKET, 38): lambda sock: sock.proto,
     (SOL_SOCKET, 39): lambda sock: 10 if sock.v6 else 2,

@@ -118,16 +118,22 @@ class Session:
 
     def read(self, n: Notification, address: int, size: int) -> bytes:
         """The program's memory, and certainly that program's: its task id may be another's once the call is dead."""
-        data = memory.read(n.tid, address, size)
-        if not self.listener.valid(n.id):
-            raise Interrupted
+        data = None
+        try:
+            data = memory.read(n.tid, address, size)
+        finally:
+            if not self.listener.valid(n.id):
+                raise Interrupted
         return data
 
     def write(self, n: Notification, address: int, data: bytes) -> None:
         """Into the program's memory."""
         if not self.listener.valid(n.id):
             raise Interrupted
-        memory.write(n.tid, address, data)
+        try:
+            memory.write(n.tid, address, data)
+        except ProcessLookupError:
+            raise Interrupted from None
 
     def read_int(self, n: Notification, address: int) -> int:
         """A C int."""

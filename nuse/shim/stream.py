@@ -374,6 +374,8 @@ class StreamSocket(Socket):
 
     def kill(self) -> None:
         """The stack goes away."""
+        for waiting in list(self.waiting):
+            waiting.finish(-errno.ENETDOWN if self.phase == LISTENING else -errno.ECONNRESET)
         if self.phase == LISTENING:
             self._stop()
         if self.phase in (SHUT, DEAD):
@@ -381,6 +383,4 @@ class StreamSocket(Socket):
         if self.conn is not None:
             self.conn.owner = None
             self.conn.abort()
-        for waiting in list(self.waiting):
-            waiting.finish(-errno.ECONNRESET)
         self._break(errno.ECONNRESET)

@@ -49,16 +49,16 @@ def sys_socket(s: Session, n: Notification) -> int | None:
         except OSError:
             ours.close()
             raise
-        if not given:
+        if given < 0:
             ours.close()
             return LATER
         name = socket_name(theirs.fileno())
     if kind == socket.SOCK_STREAM:
-        StreamSocket(s.hub, v6, proto or socket.IPPROTO_TCP, ours, name)
+        StreamSocket(s.hub, v6, proto or socket.IPPROTO_TCP, ours, name).hint = (n.tid, given)
         return LATER
     stack = s.hub.stack
     endpoint = stack.udp.open(v6) if proto in (0, socket.IPPROTO_UDP) else stack.icmp.open_echo(v6)
-    DatagramSocket(s.hub, v6, proto or socket.IPPROTO_UDP, ours, name, endpoint)
+    DatagramSocket(s.hub, v6, proto or socket.IPPROTO_UDP, ours, name, endpoint).hint = (n.tid, given)
     return LATER
 
 

@@ -99,11 +99,12 @@ def _hand_over(s: Session, n: Notification, sock: StreamSocket, conn: Any, flags
             ours.close()
             sock.put_back(conn)
             raise
-        if not given:
+        if given < 0:
             ours.close()
             sock.put_back(conn)
             return
         name = socket_name(theirs.fileno())
     child = StreamSocket(s.hub, sock.v6, sock.proto, ours, name)
+    child.hint = (n.tid, given)
     inherit(sock, child)
     child.adopt(conn)

@@ -177,7 +177,12 @@ def _receive(s: Session, n: Notification, sock: DatagramSocket, message: Message
     with theirs:
         found = sock.take(theirs, bool(flags & MSG_PEEK))
         if found is not None:
-            return fill(s, n, sock, message, *found, flags)
+            try:
+                return fill(s, n, sock, message, *found, flags)
+            except Interrupted:
+                if not flags & MSG_PEEK:
+                    sock.give_back(*found)
+                raise
         if flags & MSG_DONTWAIT or is_nonblocking(theirs):
             raise StackError(errno.EAGAIN, "no datagram")
     return LATER

@@ -9,7 +9,7 @@ from nuse.shim.datagram import DatagramSocket
 from nuse.shim.netdev import interface_ioctl
 from nuse.shim.notif import Notification
 from nuse.shim.options import BUFFERS, IGNORED_BLOBS, NO_INET, SO_ERROR, SOL_IP, SOL_SOCKET, SOL_TCP, TEXT
-from nuse.shim.session import CONTINUE, Session, signed
+from nuse.shim.session import CONTINUE, Interrupted, Session, signed
 from nuse.shim.sock import Socket
 from nuse.shim.stream import LISTENING, StreamSocket
 from stack.errors import StackError
@@ -61,14 +61,28 @@ def sys_getsockopt(s: Session, n: Notification) -> int | None:
         return -errno.EOPNOTSUPP
     if (level, name) in IGNORED_BLOBS:
         return -errno.ENOPROTOOPT
+    if (level, name) == (SOL_SOCKET, SO_ERROR):
+        return _take_error(s, n, sock, room)
     raw = options.get_blob(sock, level, name)
     if raw is None:
         value = options.get_int(sock, level, name)
-        if (level, name) == (SOL_SOCKET, SO_ERROR) and value and not _carrier_error(s, n, sock):
-            value = 0
         raw = bytes([value]) if level == SOL_IP and 0 < room < 4 and 0 <= value < 256 else _INT.pack(value)
     s.write(n, n.args[3], raw[:room])
     s.write_int(n, n.args[4], min(room, len(raw)))
+    return 0
+
+
+def _take_error(s: Session, n: Notification, sock: Socket, room: int) -> int:
+    """SO_ERROR, which stays pending if the call is interrupted."""
+    value = sock.take_error()
+    if value and not _carrier_error(s, n, sock):
+        value = 0
+    try:
+        s.write(n, n.args[3], _INT.pack(value)[:room])
+        s.write_int(n, n.args[4], min(room, _INT.size))
+    except Interrupted:
+        sock.error = value
+        raise
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The same programs on the kernel and on the stack must say the same, but for the deviations that docs/shim.md gives."""
+"""The same programs on the kernel and on the stack must say the same, but for the deviations in docs/shim.md."""
 
 import os
 import subprocess

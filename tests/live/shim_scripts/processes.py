@@ -19,7 +19,7 @@ def child(function):
         try:
             function()
             os._exit(0)
-        except BaseException as error:
+        except Exception as error:
             print("child", error, flush=True)
             os._exit(1)
     return pid
@@ -100,7 +100,12 @@ copy.close()
 passed.sendall(b"passed")
 show("passed", passed.recv(10), passed.getpeername() == home, passed.family == FAMILY)
 os.set_inheritable(passed.fileno(), True)
-after_exec = "import socket, sys; s = socket.socket(fileno=int(sys.argv[1])); s.sendall(b'exec'); print(s.recv(9), s.getpeername()[0])"
+after_exec = """
+import socket, sys
+sock = socket.socket(fileno=int(sys.argv[1]))
+sock.sendall(b"exec")
+print(sock.recv(9), sock.getpeername()[0])
+"""
 pid = child(lambda: os.execv(sys.executable, [sys.executable, "-c", after_exec, str(passed.fileno())]))
 show("exec", status(pid))
 passed.close()
