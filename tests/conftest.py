@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 WIRES = "v4 v6 offload wrap"
 LIVE = Path(__file__).parent / "live"
 
-# CI replays the same examples every time; `HYPOTHESIS_PROFILE=random` is for the nightly run and for trusting a test.
+# CI replays the same examples every time; `HYPOTHESIS_PROFILE=random` is for trusting a new test, `nightly` for hunting.
 settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("random", deadline=None, max_examples=500, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("random", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("nightly", settings.get_profile("random"), max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
