@@ -1,10 +1,14 @@
 """Devices, addresses, masquerading, the namespace: made, kept, adopted, removed without a trace."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+
+import pytest
 
 from .conftest import ROOT, traces_of, wait_until
 
@@ -23,6 +27,12 @@ from nuse.cli.main import main
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 sys.exit(main(sys.argv[1:]))
 """
+
+# Most systems have /dev/net/tun open to all, since the device decides; some have not.
+OPEN_TO_ALL = [
+    "unshare", "-m", "sh", "-c",
+    'mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200 && chmod 755 /dev/net && exec "$@"', "sh",
+]  # fmt: skip
 
 
 def addresses(netns, device, namespace=None):
@@ -236,19 +246,47 @@ def test_no_capability_is_refused(netns, stack_name):
     assert traces_of(stack_name) == []
 
 
-def test_a_user_without_root_is_refused(netns, stack_name, tmp_path):
-    """As nobody; everything is imported before, since nobody may not be able to read this Python."""
-    (tmp_path / "nuse").mkdir()
-    os.chown(tmp_path / "nuse", 65534, 65534)
-    for directory in (tmp_path, *tmp_path.parents[:2]):
-        directory.chmod(directory.stat().st_mode | 0o111)
+@pytest.fixture
+def nobodys_dir():
+    """A directory of nobody's, as XDG_RUNTIME_DIR; pytest's own are closed to others."""
+    path = Path(tempfile.mkdtemp(prefix="nuse-test-"))
+    os.chown(path, 65534, 65534)
+    yield path
+    shutil.rmtree(path)
+
+
+def test_a_user_without_root_is_refused(netns, stack_name, nobodys_dir):
     for argv in (["up", "--name", stack_name], ["run", "--", "true"], ["demo"]):
-        env = ["env", f"XDG_RUNTIME_DIR={tmp_path}/nuse"]
+        env = ["env", f"XDG_RUNTIME_DIR={nobodys_dir}"]
         done = netns.run(*env, sys.executable, "-c", AS_NOBODY, *argv, check=False)
         assert done.returncode == 2
         assert done.stderr.startswith("nuse: no privilege")
         assert done.stderr.count("\n") == 1
-        assert list((tmp_path / "nuse").iterdir()) == []
+        assert list(nobodys_dir.iterdir()) == []
+
+
+def test_a_user_runs_a_stack_on_a_device_that_root_prepared(netns, stack_name, nobodys_dir):
+    netns.setup("up", "--name", stack_name, "--user", "65534")
+    env = ["env", f"XDG_RUNTIME_DIR={nobodys_dir}"]
+    stack = netns.start(
+        *OPEN_TO_ALL,
+        *env,
+        sys.executable,
+        "-c",
+        AS_NOBODY,
+        "up",
+        "--name",
+        stack_name,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert "is up: tun0 10.64.0.2/24" in stack.stderr.readline()
+    assert netns.run("ping", "-c1", "-W5", "10.64.0.2").returncode == 0
+    assert (nobodys_dir / "nuse" / stack_name / "debug.sock").exists()
+    stack.send_signal(signal.SIGTERM)
+    assert stack.wait(timeout=20) == 0
+    assert list(nobodys_dir.iterdir()) == []
+    assert "persist on" in device(netns, "tun0")
 
 
 def test_without_nft_and_iptables_there_is_a_warning_and_a_stack(netns, stack_name, tmp_path):
