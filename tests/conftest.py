@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 WIRES = "v4 v6 offload wrap"
 LIVE = Path(__file__).parent / "live"
 
-# CI replays the same examples every time; `HYPOTHESIS_PROFILE=random` is for trusting a new test, `nightly` for hunting.
+# CI replays the same examples each time; `HYPOTHESIS_PROFILE=random` is for trusting a new test, `nightly` for hunting.
 settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("random", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("nightly", settings.get_profile("random"), max_examples=1000)
