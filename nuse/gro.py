@@ -18,6 +18,7 @@ from stack.checksum import finish, ones_sum
 from stack.wire.vnet import CSUM_VOUCHED, DATA_VALID, GSO_TCPV4, GSO_TCPV6, VNET, VNET_LEN
 
 LARGEST_PIECE = VNET_LEN + 9216  # larger ones are super-segments already
+SMALLEST = VNET_LEN + 40
 LARGEST_MERGED = 65535
 TCP = Struct("!IIBB")  # from byte 4 of the header: seq, ack, data offset, flags
 L4_V4, L4_V6 = VNET_LEN + 20, VNET_LEN + 40
@@ -48,7 +49,12 @@ def coalesce(batch: list[bytes]) -> list[bytes]:
     runs: dict[bytes, Run] = {}
     for packet in batch:
         size = len(packet)
-        first = packet[VNET_LEN] if VNET_LEN + 40 <= size <= LARGEST_PIECE else 0
+        if size > LARGEST_PIECE or size < SMALLEST:
+            if runs:
+                _finish_all(runs, out)
+            out.append(packet)
+            continue
+        first = packet[VNET_LEN]
         if first == 0x45 and packet[19] == 6 and packet[16:18] in (b"\x40\x00", b"\x00\x00"):
             l4, key, length = L4_V4, packet[22:34], (packet[12] << 8 | packet[13]) + VNET_LEN
         elif first >> 4 == 6 and packet[16] == 6 and size >= L4_V6 + 20:

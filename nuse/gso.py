@@ -31,7 +31,7 @@ FIN, PSH, CWR = 0x01, 0x08, 0x80
 U16, U32 = struct.Struct("!H"), struct.Struct("!I")
 
 
-_FOLDS = tuple((bits, (1 << bits) - 1) for bits in (5888, 2944, 1472, 736))
+_FOLDS = tuple((bits, (1 << bits) - 1) for bits in (6144, 3072, 1536, 768))
 
 
 def wire_sum(data: bytes | bytearray | memoryview) -> int:
@@ -40,7 +40,7 @@ def wire_sum(data: bytes | bytearray | memoryview) -> int:
     2**n ≡ 1 (mod 0xFFFF) for each n here, so folding the number first leaves a short one to divide.
     """
     size = len(data)
-    if size < 256 or size > 1472:
+    if size < 256 or size > 1536:
         return ones_sum(data)
     total = int.from_bytes(data, "big")
     if size & 1:
