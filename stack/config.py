@@ -55,6 +55,8 @@ class Sysctl:
     tcp_timestamps: int = _knob("net.ipv4.tcp_timestamps", 1, "offer and accept timestamps, RFC 7323")
     tcp_sack: int = _knob("net.ipv4.tcp_sack", 1, "offer and accept SACK, RFC 2018")
     tcp_dsack: int = _knob("net.ipv4.tcp_dsack", 1, "report duplicates in a first SACK block, RFC 2883")
+    tcp_ecn: int = _knob("net.ipv4.tcp_ecn", 2, "RFC 3168: 1 ask and accept, 2 accept only, 0 neither", high=2)
+    tcp_ecn_fallback: int = _knob("net.ipv4.tcp_ecn_fallback", 1, "a SYN sent again asks for no ECN")
     tcp_rmem: tuple[int, ...] = _knob(
         "net.ipv4.tcp_rmem", (4096, 131072, 6291456), "receive buffer: least, at first, most; bytes", low=1, high=I31
     )

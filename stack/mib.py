@@ -26,6 +26,7 @@ class Mib:
     IpFragCreates: int = 0
     IpExtInCsumErrors: int = 0
     IpExtInTruncatedPkts: int = 0
+    IpExtInCEPkts: int = 0
     IpExtInMcastPkts: int = 0
     IpExtInBcastPkts: int = 0
     IcmpInMsgs: int = 0

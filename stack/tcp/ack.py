@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING
 
 from stack.seq import HALF32, MASK32
 from stack.tcp import timers as T
+from stack.tcp.ecn import on_echo
 from stack.tcp.recovery import OPEN, on_ack, on_dsack, on_plain_ack, rack_update
 from stack.tcp.scoreboard import Sent
 from stack.units import MSEC, SEC, Nanos
-from stack.wire.tcp import FIN, SYN, Segment
+from stack.wire.tcp import ECE, FIN, SYN, Segment
 
 if TYPE_CHECKING:
     from stack.tcp.conn import TcpConn
@@ -40,6 +41,7 @@ def ack_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
         and not board.lost_out
         and rec.tlp_high_seq < 0
         and not rec.dup_acks
+        and not seg.flags & ECE
     ):
         _plain_ack(conn, ack, acked, seg.ts_ecr, now)
         return
@@ -71,6 +73,8 @@ def ack_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
     )
     counts.delivered += delivered
     conn.demux.mib.TcpExtTCPDelivered += 1 if delivered else 0
+    if seg.flags & ECE and conn.ecn is not None and not seg.flags & SYN:
+        on_echo(conn, conn.ecn, delivered, now)
     on_ack(conn, acked, delivered, fresh, flight, dup, seg.ts_ecr, rtt, now)
     if acked:
         conn.recovery.backoff = 0

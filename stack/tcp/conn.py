@@ -15,6 +15,7 @@ from stack.ip.link import Link
 from stack.seq import MASK32
 from stack.tcp.cc import make_congestion_control
 from stack.tcp.cc.base import CongestionControl
+from stack.tcp.ecn import Ecn
 from stack.tcp.extension import ExtraOptions, TcpExtension
 from stack.tcp.info import TcpInfo
 from stack.tcp.options import OptionValue, TcpOptions, check_option
@@ -99,6 +100,8 @@ class TcpConn:
         "dirty",
         "dsack",
         "dup_acks_due",
+        "ecn",
+        "ecn_asked",
         "error",
         "established",
         "events",
@@ -151,6 +154,7 @@ class TcpConn:
         "timers",
         "tlp_due",
         "tlp_stale",
+        "tos",
         "ttl",
         "v6",
         "window_stale",
@@ -185,6 +189,8 @@ class TcpConn:
         self.state: State = CLOSED
         self.established = False
         self.passive = False  # opened by the peer's SYN
+        self.ecn: Ecn | None = None
+        self.ecn_asked = False
         self.ext: TcpExtension | None = None
         if options.extra or options.save_options:
             self.ext = ExtraOptions(options.extra, options.save_options)
@@ -243,6 +249,7 @@ class TcpConn:
         self.ip_base = 0  # 0: to be computed
         self.ip_frag = 0
         self.ttl = 0
+        self.tos = 0
         self.window_stale = True  # the program took text, or the buffer changed, since the window was computed
         self.tlp_stale = False  # text was sent or acknowledged since the probe timer was set
 

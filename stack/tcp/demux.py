@@ -176,6 +176,8 @@ class TcpDemux:
         except Malformed:
             mib.TcpInErrs += 1
             raise
+        if tos & 3:
+            seg.ecn = tos & 3
         conn = self.flows.get(key)
         if conn is not None:
             if conn.state is TIME_WAIT and seg.flags & (SYN | RST | ACK) == SYN and self._reopens(conn, seg):

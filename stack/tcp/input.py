@@ -11,6 +11,8 @@ from stack.events import CONNECTED, PEER_CLOSED, READABLE
 from stack.seq import HALF32, MASK32, ts_before
 from stack.tcp import timers as T
 from stack.tcp.ack import ack_arrives
+from stack.tcp.ecn import on_segment as ecn_on_segment
+from stack.tcp.ecn import on_syn as ecn_on_syn
 from stack.tcp.state import (
     CLOSE_WAIT,
     CLOSING,
@@ -24,7 +26,7 @@ from stack.tcp.state import (
     TIME_WAIT,
 )
 from stack.units import MSEC, SEC, Nanos
-from stack.wire.tcp import ACK, FIN, PSH, RST, SYN, URG, Segment
+from stack.wire.tcp import ACK, CWR, FIN, PSH, RST, SYN, URG, Segment
 from stack.wire.tcp_options import SynOptions, parse_syn_options
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 PAWS_IDLE = 24 * 86400 * SEC  # RFC 7323 §5.5
 PAWS_WINDOW = 1  # ticks of the peer's clock
 TIMEWAIT_LEN = 60 * SEC
+FAST_FLAGS = 0xFF & ~(PSH | CWR)  # any flag but these takes the slow path
 DELACK_MIN = 40 * MSEC
 DELACK_MAX = 200 * MSEC
 
@@ -50,7 +53,7 @@ def segment_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
     # Header prediction: in-order, nothing unusual. Skips only checks that would pass (tests/prop compares the two).
     if (
         conn.state is ESTABLISHED
-        and flags & ~PSH == ACK
+        and flags & FAST_FLAGS == ACK
         and seq == tcb.rcv_nxt
         and tcb.snd_una <= ack <= tcb.snd_nxt
         and (seg.ts_val < 0 or (tcb.ts_ok and not (seg.ts_val - tcb.ts_recent) & HALF32))
@@ -60,6 +63,8 @@ def segment_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
         if tcb.ts_ok and seq <= tcb.last_ack_sent:
             tcb.ts_recent = seg.ts_val
             tcb.ts_recent_at = now
+        if conn.ecn is not None and (seg.ecn or flags & CWR):
+            ecn_on_segment(conn, conn.ecn, seg)
         if conn.ext is not None and not conn.ext.on_segment(conn, seg, now):
             ack_arrives(conn, seg, now)
             conn.ack_due = True
@@ -105,6 +110,8 @@ def _slow_path(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
         conn.tcb.ts_recent_at = now
     if not _ack_check(conn, seg, now):
         return
+    if conn.ecn is not None:
+        ecn_on_segment(conn, conn.ecn, seg)
     if conn.ext is not None and not conn.ext.on_segment(conn, seg, now):
         conn.ack_due = True
         return
@@ -171,6 +178,7 @@ def take_syn(conn: "TcpConn", seg: Segment, peer: SynOptions, now: Nanos) -> Non
     tcb.snd_wl1 = seg.seq
     tcb.snd_wl2 = seg.ack
     conn.sync_mss()
+    ecn_on_syn(conn, seg)
     if conn.ext is not None:
         conn.ext.on_syn(conn, peer.unknown, now)
 

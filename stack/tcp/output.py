@@ -13,13 +13,14 @@ from stack.checksum import finish, ones_sum
 from stack.ip.link import Link
 from stack.seq import MASK32
 from stack.tcp import timers as T
-from stack.tcp.recovery import RECOVERY, may_be_idle, on_retransmit, window
+from stack.tcp.ecn import ECT0, flags_for, syn_flags
+from stack.tcp.recovery import RECOVERY, REDUCING, may_be_idle, on_retransmit, window
 from stack.tcp.scoreboard import Sent
 from stack.tcp.state import CLOSED, DRAINING, SYN_RECEIVED, SYN_SENT
 from stack.units import MSEC, Nanos
-from stack.wire.tcp import ACK, FIN, PSH, RST, SYN
+from stack.wire.tcp import ACK, CWR, FIN, PSH, RST, SYN
 from stack.wire.tcp_options import TS_OPTION, TS_OPTION_LEN, TS_PREFIX_INT, emit_sack, emit_syn_options
-from stack.wire.vnet import GSO_TCPV4, GSO_TCPV6, NEEDS_CSUM, VNET, VNET_LEN, VNET_NONE
+from stack.wire.vnet import GSO_ECN, GSO_TCPV4, GSO_TCPV6, NEEDS_CSUM, VNET, VNET_LEN, VNET_NONE
 
 if TYPE_CHECKING:
     from stack.tcp.conn import TcpConn
@@ -95,7 +96,7 @@ def _syn(conn: "TcpConn", now: Nanos) -> Packet:
     options = emit_syn_options(
         tcb.advmss, scale, offer_sack, (conn.ts_now(now), tcb.ts_recent if passive else 0) if offer_ts else None
     )
-    flags = SYN | ACK if passive else SYN
+    flags = (SYN | ACK if passive else SYN) | syn_flags(conn)
     if conn.ext is not None:
         options += conn.ext.options(conn, flags, MAX_OPTIONS - len(options), tcb.iss, 0, now)
     if not conn.syn_sent_at:
@@ -185,7 +186,7 @@ def resend(conn: "TcpConn", sent: Sent, end: int, now: Nanos) -> Packet:
     segs = -(-size // conn.tcb.mss_cache) or 1
     counts.total_retrans += segs
     conn.demux.mib.TcpRetransSegs += segs
-    if conn.recovery.ca == RECOVERY:
+    if conn.recovery.ca in REDUCING:
         conn.recovery.prr_out += end - start
     _sent_something(conn, now)
     return build(conn, start, flags, views, size, now)
@@ -209,7 +210,7 @@ def _fresh(conn: "TcpConn", now: Nanos) -> Packet | None:
     if not flight:
         may_be_idle(conn, now)
     rec = conn.recovery
-    room = (rec.limit if rec.ca == RECOVERY else conn.cc.cwnd) - flight
+    room = (rec.limit if rec.ca in REDUCING else conn.cc.cwnd) - flight
     if room < mss and room < unsent and flight:
         conn.cwnd_limited = True
         return None
@@ -290,7 +291,7 @@ def _send_new(conn: "TcpConn", seq: int, size: int, fin: bool, now: Nanos) -> Pa
     counts.data_segs_out += 1
     counts.last_data_sent = now
     conn.demux.mib.TcpExtTCPOrigDataSent += 1
-    if conn.recovery.ca == RECOVERY:
+    if conn.recovery.ca in REDUCING:
         conn.recovery.prr_out += end - seq
     at = conn.timers.at
     at[T.PERSIST] = T.NEVER
@@ -298,7 +299,7 @@ def _send_new(conn: "TcpConn", seq: int, size: int, fin: bool, now: Nanos) -> Pa
         conn.pingpong = True
     _sent_something(conn, now)
     conn.tlp_stale = True
-    return build(conn, seq, flags, views, size, now)
+    return build(conn, seq, flags, views, size, now, fresh=size > 0)
 
 
 def _sent_something(conn: "TcpConn", now: Nanos) -> None:
@@ -352,6 +353,7 @@ def build(
     size: int,
     now: Nanos,
     syn_options: bytes = b"",
+    fresh: bool = False,
 ) -> Packet:
     """Headers for one packet in the connection's buffer, with whatever ACK, window, timestamp and SACK are due."""
     tcb = conn.tcb
@@ -374,6 +376,13 @@ def build(
             options = conn.ext.options(conn, flags, MAX_OPTIONS - ts_len, seq, size, now)
         if conn.dsack or conn.recvq.sacks:
             options += _sack_option(conn, MAX_OPTIONS - ts_len - len(options))
+    ect = 0
+    gso_ecn = 0
+    if conn.ecn is not None:
+        flags = flags_for(conn.ecn, flags, fresh)
+        if fresh:
+            ect = ECT0
+            gso_ecn = GSO_ECN if flags & CWR else 0
     opt_len = len(options)
     l3_len = 40 if conn.v6 else 20
     tcp_len = 20 + ts_len + opt_len
@@ -389,20 +398,23 @@ def build(
     if not offload:
         hdr[:VNET_LEN] = VNET_NONE
     elif size > (mss := tcb.mss_cache - opt_len):
-        VNET.pack_into(hdr, 0, NEEDS_CSUM, GSO_TCPV6 if conn.v6 else GSO_TCPV4, l3_len + tcp_len, mss, l3_len, 16)
+        gso = gso_ecn | (GSO_TCPV6 if conn.v6 else GSO_TCPV4)
+        VNET.pack_into(hdr, 0, NEEDS_CSUM, gso, l3_len + tcp_len, mss, l3_len, 16)
         segs = -(-size // mss)
     else:
         VNET.pack_into(hdr, 0, NEEDS_CSUM, 0, 0, 0, l3_len, 16)
     if not conn.ip_base:
         _cache_ip(conn)
     if conn.v6:
-        IP6.pack_into(hdr, VNET_LEN, conn.ip_base, tcp_len + size, 6, conn.ttl, conn.local[0], conn.remote[0])
+        IP6.pack_into(
+            hdr, VNET_LEN, conn.ip_base | ect << 20, tcp_len + size, 6, conn.ttl, conn.local[0], conn.remote[0]
+        )
     else:
         ident = conn.ip_id
         conn.ip_id = (ident + segs) & 0xFFFF
         total = 20 + tcp_len + size
-        tos, frag, ttl = conn.options.tos, conn.ip_frag, conn.ttl
-        csum = -(conn.ip_base + total + ident) % 0xFFFF
+        tos, frag, ttl = conn.tos | ect, conn.ip_frag, conn.ttl
+        csum = -(conn.ip_base + ect + total + ident) % 0xFFFF
         IP4.pack_into(hdr, VNET_LEN, 0x45, tos, total, ident, frag, ttl, 6, csum, conn.local[0], conn.remote[0])
     pseudo = (conn.pseudo_sum + tcp_len + size) % 0xFFFF
     TCP.pack_into(hdr, l4, conn.local[1], conn.remote[1], seq & MASK32, ack, tcp_len << 10 | flags, wnd, pseudo, 0)
@@ -425,13 +437,14 @@ def _cache_ip(conn: "TcpConn") -> None:
     """What the IP header of every packet has in common; made anew after a change of TOS or TTL."""
     options, knobs = conn.options, conn.demux.sysctl
     conn.ttl = options.ttl or knobs.ip_default_ttl
+    conn.tos = options.tos & ~3  # the ECN field is ours
     addresses = ones_sum(conn.local[0]) + ones_sum(conn.remote[0])
     conn.pseudo_sum = addresses + 6
     if conn.v6:
-        conn.ip_base = 6 << 28 | options.tos << 20 | conn.flow_label
+        conn.ip_base = 6 << 28 | conn.tos << 20 | conn.flow_label
     else:
         conn.ip_frag = 0 if knobs.ip_no_pmtu_disc else DF
-        conn.ip_base = 0x4500 + options.tos + conn.ip_frag + (conn.ttl << 8 | 6) + addresses
+        conn.ip_base = 0x4500 + conn.tos + conn.ip_frag + (conn.ttl << 8 | 6) + addresses
 
 
 def _sack_option(conn: "TcpConn", room: int) -> bytes:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 OPEN, DISORDER, CWR, RECOVERY, LOSS = range(5)
 CA_NAMES = ("open", "disorder", "cwr", "recovery", "loss")
 
+REDUCING = (CWR, RECOVERY)  # PRR brings the window down
+
 NO_MARK = -1
 
 
@@ -85,7 +87,7 @@ class Recovery:
 def window(conn: "TcpConn") -> int:
     """Bytes that may be in flight now."""
     rec = conn.recovery
-    return rec.limit if rec.ca == RECOVERY else conn.cc.cwnd
+    return rec.limit if rec.ca in REDUCING else conn.cc.cwnd
 
 
 # ---------------------------------------------------------------------- on each ACK
@@ -118,6 +120,9 @@ def on_ack(
         return
     if rec.ca >= RECOVERY and una >= rec.high_seq:
         _leave(conn, ts_ecr, now)
+    elif rec.ca == CWR and una >= rec.high_seq:
+        conn.cc.on_exit(now)
+        rec.ca = OPEN
     elif rec.ca >= RECOVERY and acked and _try_undo(conn, ts_ecr, now):
         pass
     if tcb.sack_ok:
@@ -127,9 +132,9 @@ def on_ack(
     if rec.ca < RECOVERY:
         if board.lost_out:
             _enter_recovery(conn, flight, delivered, now)
-        else:
+        elif rec.ca != CWR:
             rec.ca = DISORDER if board.sacked_out or rec.dup_acks else OPEN
-    if rec.ca == RECOVERY:
+    if rec.ca in REDUCING:
         _prr(conn, delivered, acked > 0)
     elif acked and rec.ca == LOSS:
         conn.cc.on_ack(acked, rtt, now, flight)
@@ -151,16 +156,35 @@ def _enter_recovery(conn: "TcpConn", flight: int, delivered: int, now: Nanos) ->
         mib.TcpExtTCPSackRecovery += 1
     else:
         mib.TcpExtTCPRenoRecovery += 1
+    already = rec.ca == CWR
     rec.ca = RECOVERY
     rec.high_seq = tcb.snd_nxt
     rec.undo_marker = tcb.snd_una
     rec.undo_retrans = 0
     rec.retrans_stamp = -1
     rec.dsack_seen = False
+    if already:  # the marks came first: one reduction a round trip (RFC 3168 §6.1.2)
+        rec.undo_marker = NO_MARK
+        return
     conn.cc.on_loss(flight, now)
     rec.prr_delivered = rec.prr_out = 0
     rec.recover_fs = max(tcb.snd_nxt - tcb.snd_una - conn.board.sacked_out + delivered, 1)  # RFC 9937 §6.2
     conn.demux.trace("recovery", conn)
+
+
+def enter_cwr(conn: "TcpConn", now: Nanos) -> bool:
+    """The network marked, or the device is full: reduce without loss, once a round trip. False if that is under way."""
+    rec, tcb = conn.recovery, conn.tcb
+    if rec.ca >= CWR:
+        return False
+    rec.ca = CWR
+    rec.high_seq = tcb.snd_nxt
+    rec.undo_marker = NO_MARK
+    conn.cc.on_ecn(conn.in_flight(), now)
+    rec.prr_delivered = rec.prr_out = 0
+    rec.recover_fs = max(tcb.snd_nxt - tcb.snd_una - conn.board.sacked_out, 1)
+    rec.limit = conn.in_flight()
+    return True
 
 
 def _prr(conn: "TcpConn", delivered: int, advanced: bool) -> None:
@@ -176,7 +200,7 @@ def _prr(conn: "TcpConn", delivered: int, advanced: bool) -> None:
         if advanced and not conn.board.lost_out > conn.board.retrans_out:
             send += mss  # a safe ACK
         send = min(cc.ssthresh - pipe, send)
-    if not rec.prr_out:
+    if not rec.prr_out and rec.ca == RECOVERY:
         send = max(send, mss)  # the fast retransmission itself
     rec.limit = pipe + max(send, 0)
 

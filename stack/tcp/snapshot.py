@@ -21,6 +21,8 @@ def make_info(conn: "TcpConn", now: Nanos) -> TcpInfo:
     tcb, counts, board, rtt, cc = conn.tcb, conn.counts, conn.board, conn.rtt, conn.cc
     mss = tcb.mss_cache
     options = [word for word, on in (("ts", tcb.ts_ok), ("sack", tcb.sack_ok), ("wscale", tcb.wscale_ok)) if on]
+    if conn.ecn is not None:
+        options += ["ecn", "ecnseen"] if conn.ecn.seen else ["ecn"]
     timer, timer_ms = _timer(conn, now)
     return TcpInfo(
         state=conn.state.name,

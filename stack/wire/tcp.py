@@ -33,6 +33,7 @@ class Segment:
     ts_ecr: int
     sack: list[tuple[int, int]] | None  # wire edges
     options: bytes  # raw, for SYNs and extensions; empty on the fast path
+    ecn: int = 0  # the IP header's ECN field
 
     def unknown_options(self) -> list[RawOption]:
         """The options that the stack itself does not use."""

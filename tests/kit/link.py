@@ -7,6 +7,8 @@ import random
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
+import dpkt
+
 from stack.units import MSEC, SEC, Nanos
 
 Loss = float | Collection[int] | Callable[[int, bytes], bool]
@@ -29,8 +31,11 @@ class Link:
     dup: float = 0.0
     corrupt: float = 0.0
     mtu: int = 0  # drop what is larger, as a black hole; 0: none
+    mark_over: int = 0  # set CE on what is ECN-capable while more than so many bytes are queued (RFC 3168 §5); 0: never
+    marks: Collection[int] = ()  # … and on these packet numbers
     seed: int = 1
     # counters
+    marked: int = 0
     carried: int = 0
     lost: int = 0
     overflowed: int = 0
@@ -69,8 +74,11 @@ class Link:
             self.lost += 1
             return []
         start = max(now, self._free_at)
+        queued = (start - now) * self.rate // (8 * SEC)
+        if number in self.marks or (self.mark_over and queued > self.mark_over):
+            packet = self._marked(packet)
         if self.rate:
-            if self.queue and (start - now) * self.rate // (8 * SEC) + size > self.queue:
+            if self.queue and queued + size > self.queue:
                 self.overflowed += 1
                 return []
             self._free_at = start + size * 8 * SEC // self.rate
@@ -95,6 +103,23 @@ class Link:
         if isinstance(self.loss, Collection):
             return number in self.loss
         return self.loss(number, packet)
+
+    def _marked(self, packet: bytes) -> bytes:
+        """The packet with CE, if it is ECN-capable; the IPv4 header checksum is made good."""
+        copy = bytearray(packet)
+        if packet[10] >> 4 == 6:
+            if not packet[11] & 0x30:
+                return packet
+            copy[11] |= 0x30
+        else:
+            if not packet[11] & 3:
+                return packet
+            copy[11] |= 3
+            header = copy[10 : 10 + (copy[10] & 15) * 4]
+            header[10:12] = b"\0\0"
+            copy[20:22] = dpkt.in_cksum(bytes(header)).to_bytes(2, "big")
+        self.marked += 1
+        return bytes(copy)
 
     def _corrupted(self, packet: bytes) -> bytes:
         at = self._random.randrange(10, len(packet))

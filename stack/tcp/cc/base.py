@@ -14,6 +14,7 @@ class CongestionControl:
     """Slow start and nothing else; algorithms override what they do differently. All windows are bytes."""
 
     name = "none"
+    needs_ecn = False  # asks for ECN whatever tcp_ecn says
     __slots__ = ("_prior_cwnd", "_prior_ssthresh", "cwnd", "mss", "pacing_rate", "ssthresh")
 
     def __init__(self, mss: int, now: Nanos) -> None:
@@ -36,6 +37,10 @@ class CongestionControl:
         """A retransmission timeout: choose ssthresh and fall to one segment (RFC 5681 §3.1)."""
         self.on_loss(in_flight, now)
         self.cwnd = self.mss
+
+    def on_ecn(self, in_flight: int, now: Nanos) -> None:
+        """The network marked instead of dropping: choose ssthresh, as after a loss (RFC 3168 §6.1.2)."""
+        self.on_loss(in_flight, now)
 
     def on_exit(self, now: Nanos) -> None:
         """Fast recovery is over."""
