@@ -68,7 +68,7 @@ def _read(packet: bytes) -> Segment | None:
             at += 1
             continue
         options[packet[at]] = packet[at + 2 : at + packet[at + 1]]
-        at += packet[at + 1]
+        at += max(packet[at + 1], 2)
     return Segment((src, dst, sport, dport), seq, ack, off_flags & 0xFF, win, options, data - l4 - 20, packet[data:end])
 
 
