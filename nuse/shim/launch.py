@@ -6,6 +6,7 @@ close-on-exec, so the program never has it. Terminal, working directory, environ
 descriptors stay as they are; signal dispositions that Python changed go back to their defaults.
 """
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -158,6 +159,10 @@ def _child(
         stage = "filter"
         if os.geteuid() != 0:  # root may set a filter without giving up setuid programs
             native.prctl(abi.PR_SET_NO_NEW_PRIVS, 1)
+            with contextlib.suppress(
+                OSError
+            ):  # where Yama restricts ptrace: a stack that is not our parent must reach us
+                native.prctl(abi.PR_SET_PTRACER, abi.PR_SET_PTRACER_ANY)
         listener = native.seccomp_listener(program)
         os.write(report, _WORD.pack(0) + _WORD.pack(listener))
         os.read(go, 1)

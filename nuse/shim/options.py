@@ -170,7 +170,6 @@ def reuse(sock: Socket) -> dict[str, bool]:
 def inherit(listening: StreamSocket, child: StreamSocket) -> None:
     """An accepted socket has its listener's options."""
     child.values = dict(listening.values)
-    child.options = listening.options.copy()
 
 
 def _known(sock: Socket, level: int, name: int) -> Opt:

@@ -86,8 +86,9 @@ class StreamSocket(Socket):
     def connect(self, remote: SockAddr, theirs: socket.socket | None) -> None:
         """Begin to connect; the result comes as an event."""
         stack = self.hub.stack
-        self.conn = stack.tcp.connect(remote, self.hub.now(), binding=self.binding, options=self.options.copy())
+        self.conn = stack.tcp.connect(remote, self.hub.now(), binding=self.binding, options=self.options)
         self.conn.owner = self
+        self.options = self.conn.options
         self.connect_told = False
         self.phase = CONNECTING
         if theirs is not None:
@@ -99,6 +100,7 @@ class StreamSocket(Socket):
         self.connect_told = True
         conn.owner = self
         self.conn = conn
+        self.options = conn.options
         self._join()
         if conn.error or conn.state.name == "CLOSED":
             self._fail()
@@ -123,7 +125,8 @@ class StreamSocket(Socket):
         check_option(name, value)
         if self.conn is not None and self.phase != DEAD:
             self.conn.set_option(name, value)
-        setattr(self.options, name, value)
+        else:
+            setattr(self.options, name, value)
 
     def reset_option(self, name: str) -> None:
         """Back to the sysctl's value, for new connections; an existing one keeps what it has."""
