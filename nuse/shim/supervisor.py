@@ -1,5 +1,6 @@
 """The supervisor: all filtered programs of one running stack."""
 
+import resource
 from typing import Any
 
 from nuse.shim.hub import Hub
@@ -8,10 +9,17 @@ from nuse.shim.session import Session
 from nuse.shim.syscalls import handlers
 
 
+def _raise_descriptor_limit() -> None:
+    """One descriptor per socket of every program: take as many as we may have."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 class Supervisor:
     """Made inside the driver's loop. Sockets may be passed between the programs of its sessions."""
 
     def __init__(self, driver: Any) -> None:
+        _raise_descriptor_limit()
         self.hub = Hub(driver)
         self.sessions: list[Session] = []
         self._handlers = handlers()

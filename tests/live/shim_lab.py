@@ -26,11 +26,11 @@ PATIENCE = 30  # seconds for anything
 class Program:
     """One program under the shim; its output goes to a file, as pipes could fill."""
 
-    def __init__(self, lab, argv, env=None):
+    def __init__(self, lab, argv, env=None, resolv=None):
         self._lab = lab
         self._out = tempfile.TemporaryFile()
         try:
-            child = launch.spawn([str(each) for each in argv], env, setup=self._redirect)
+            child = launch.spawn([str(each) for each in argv], env, setup=self._redirect, resolv=resolv)
         except BaseException:
             self._out.close()
             raise
@@ -90,16 +90,16 @@ class Lab:
         self.supervisor = Supervisor(self.driver)
         self.programs = []
 
-    def start(self, *argv, env=None):
-        program = Program(self, argv, env)
+    def start(self, *argv, env=None, resolv=None):
+        program = Program(self, argv, env, resolv)
         self.programs.append(program)
         return program
 
     def python(self, script, *args, env=None):
         return self.start(PYTHON, "-c", script, *args, env=env)
 
-    async def check_output(self, *argv, env=None):
-        program = self.start(*argv, env=env)
+    async def check_output(self, *argv, **kwargs):
+        program = self.start(*argv, **kwargs)
         status = await program.wait()
         assert status == 0, program.output
         return program.output

@@ -66,10 +66,14 @@ Server(("::", 8000), http.server.SimpleHTTPRequestHandler).serve_forever()
 NAME_SERVER = """
 import socket, sys
 server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-server.bind(("127.0.0.1", 5300))
+server.bind(("127.0.0.1", int(sys.argv[1])))
 while True:
     query, peer = server.recvfrom(4096)
-    question = query[12 : query.index(b"\\0", 12) + 5]
+    end = query.index(b"\\0", 12) + 5
+    question, kind = query[12:end], query[end - 3]
+    if kind != 1:  # no AAAA
+        server.sendto(query[:2] + b"\\x85\\x80\\0\\1\\0\\0\\0\\0\\0\\0" + question, peer)
+        continue
     answer = b"\\xc0\\x0c\\0\\1\\0\\1\\0\\0\\0\\x3c\\0\\4\\x0a\\1\\2\\3"
     server.sendto(query[:2] + b"\\x85\\x80\\0\\1\\0\\1\\0\\0\\0\\0" + question + answer, peer)
 """
@@ -191,13 +195,26 @@ def test_ssh_to_an_sshd(site, digest, tmp_path):
 @needs("dig")
 def test_dig_asks_a_name_server():
     async def scenario(lab):
-        lab.python(NAME_SERVER)
+        lab.python(NAME_SERVER, 5300)
         await lab.until(lambda: any(each.local[1] == 5300 for each in lab.stack.udp.endpoints()))
         ask = ("dig", "+short", "+time=2", "+tries=1", "@127.0.0.1", "a.example", "A")
         assert (await lab.check_output(*ask, "-p", "5300")).strip() == "10.1.2.3"
         nobody = lab.start(*ask, "-p", "5301")
         assert await nobody.wait() != 0
         assert "connection refused" in nobody.output
+
+    run_lab(scenario)
+
+
+def test_the_resolver_of_libc_asks_a_name_server(tmp_path):
+    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\n")
+
+    async def scenario(lab):
+        lab.python(NAME_SERVER, 53)
+        await lab.until(lambda: any(each.local[1] == 53 for each in lab.stack.udp.endpoints()))
+        script = "import socket; print(socket.gethostbyname('a.example'), socket.getaddrinfo('b.example', 80)[0][4])"
+        output = await lab.check_output(PYTHON, "-c", script, resolv=str(tmp_path / "resolv.conf"))
+        assert output.strip() == "10.1.2.3 ('10.1.2.3', 80)"
 
     run_lab(scenario)
 
