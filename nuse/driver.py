@@ -62,6 +62,9 @@ class DrivenStack(Protocol):
     def poll_event(self) -> tuple[Endpoint, int] | None:
         """The next endpoint with news."""
 
+    def set_link_up(self, link: Link, up: bool) -> None:
+        """Take a link up or down."""
+
 
 class Port:
     """A link and the device that carries it."""
@@ -154,11 +157,13 @@ class Driver:
         read = port.device.read
         link = port.link
         receive = self.stack.receive
-        batch = []
+        batch: list[bytes] = []
         try:
             for _ in range(port.batch):
                 packet = read()
                 if packet is None:
+                    if not batch and getattr(port.device, "gone", False):
+                        self._give_up(link)
                     break
                 batch.append(packet)
             now = self.now()
@@ -234,7 +239,7 @@ class Driver:
                 link, iovec = out
                 write, cost = writers.get(link, NOWHERE)
                 if not write(iovec):
-                    link.stats.tx_dropped += 1
+                    self._on_drop(link)
                 budget -= cost
                 if budget <= 0:
                     return True
@@ -247,6 +252,20 @@ class Driver:
             self._tell(event[0], event[1])
             if budget <= 0:
                 return True
+
+    def _on_drop(self, link: Link) -> None:
+        link.stats.tx_dropped += 1
+        port = self.ports.get(link)
+        if port is not None and getattr(port.device, "gone", False):
+            self._give_up(link)
+
+    def _give_up(self, link: Link) -> None:
+        """The device was deleted behind our back: the link is down for good, and routes over others take its place."""
+        log.error("the device of link %s is gone; the link is down", link.name)
+        device = self.detach(link)
+        if device is not None:
+            device.close()
+        self.stack.set_link_up(link, False)
 
     def _tell(self, endpoint: Endpoint, mask: int) -> None:
         """Hand an event over. An owner that throws loses its endpoint, nobody else notices."""

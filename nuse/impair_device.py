@@ -50,6 +50,10 @@ class ImpairedDevice:
                 self.ingress.inject(packet)
         self._ready()
 
+    @property
+    def gone(self) -> bool:
+        return bool(getattr(self.device, "gone", False))
+
     def fileno(self) -> int:
         return self.device.fileno()
 

@@ -31,6 +31,10 @@ class SoftwareOffload:
         if isinstance(self.device, Notifier):
             self.device.on_ready = callback
 
+    @property
+    def gone(self) -> bool:
+        return bool(getattr(self.device, "gone", False))
+
     def fileno(self) -> int:
         return self.device.fileno()
 

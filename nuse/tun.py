@@ -25,6 +25,7 @@ SIOCSIFTXQLEN = 0x8943
 TX_QUEUE = 10_000  # packets; the kernel's 500 overflow under one bulk sender
 LARGEST = VNET_LEN + 65535  # a super-segment is at most one IP packet long
 DEVICE_FILE = "/dev/net/tun"
+GONE = (errno.EBADFD, errno.EFAULT)  # what reads and writes say after `ip link del`
 
 
 class TunError(OSError):
@@ -34,7 +35,7 @@ class TunError(OSError):
 class Tun:
     """One TUN device, non-blocking. `name` may be that of an existing persistent device."""
 
-    __slots__ = ("_device", "_fd", "dropped", "name", "offload", "write_errors")
+    __slots__ = ("_device", "_fd", "dropped", "gone", "name", "offload", "write_errors")
 
     def __init__(self, name: str = "", *, offload: bool = True, queue_len: int = TX_QUEUE) -> None:
         """Open or create the device; it still needs addresses and `up` (nuse/hostnet.py). Raises TunError.
@@ -51,6 +52,7 @@ class Tun:
         self.name: str = self._device.name
         self.dropped = 0  # writes that would have blocked
         self.write_errors = 0  # writes that the kernel refused: device down, malformed packet
+        self.gone = False  # somebody deleted the device
         try:
             self.offload = _set_offload(self._fd, offload)
             os.set_blocking(self._fd, False)
@@ -67,7 +69,10 @@ class Tun:
         """The next packet; None if there is none, or if the device is down or gone."""
         try:
             return os.read(self._fd, LARGEST)
-        except OSError:
+        except BlockingIOError:
+            return None
+        except OSError as exc:
+            self.gone |= exc.errno in GONE
             return None
 
     def write(self, iovec: Sequence[Buffer]) -> bool:
@@ -81,8 +86,9 @@ class Tun:
         except BlockingIOError:
             self.dropped += 1
             return False
-        except OSError:
+        except OSError as exc:
             self.write_errors += 1
+            self.gone |= exc.errno in GONE
             return False
         return True
 

@@ -56,6 +56,9 @@ class Recorder:
     def poll_event(self) -> tuple[Endpoint, int] | None:
         return self.events.popleft() if self.events else None
 
+    def set_link_up(self, link: Link, up: bool) -> None:
+        link.up = up
+
 
 async def turns(count: int = 5) -> None:
     for _ in range(count):

@@ -70,3 +70,30 @@ def test_without_privilege_it_says_so(netns):
     if not done.stdout:
         pytest.skip("this user cannot run the interpreter here")
     assert "run as root or with CAP_NET_ADMIN" in json.loads(done.stdout)["why"]
+
+
+def test_a_deleted_device_is_noticed(netns):
+    code = """
+import asyncio, subprocess, time
+import nuse
+async def main():
+    async with nuse.open_stack() as net:
+        (link,) = [link for link in net.stack.links.values() if not link.loopback]
+        assert link.up
+        await asyncio.to_thread(subprocess.run, ["ip", "link", "del", link.name], check=True)
+        try:
+            async with asyncio.timeout(5):
+                await net.open_connection(str(net.host_addresses[0]), 9)
+        except OSError:
+            pass
+        assert not link.up
+        begun = time.process_time()
+        await asyncio.sleep(0.3)
+        assert time.process_time() - begun < 0.1
+        try:
+            await net.open_connection(str(net.host_addresses[0]), 9)
+        except OSError as exc:
+            print(exc.strerror)
+nuse.run(main())
+"""
+    assert "unreachable" in netns.run(sys.executable, "-c", code).stdout

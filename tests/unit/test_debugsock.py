@@ -55,7 +55,6 @@ class FakeStack(Recorder):
             conns=lambda: iter(self.list),
             listeners=lambda: [SimpleNamespace(local=(bytes(4), 80), queued=2, backlog=5, owner=None)],
         )
-        self.set_link_up = lambda link, up: setattr(link, "up", up)
         self.tracer: Callable[[str, Any], None] | None = None
 
 

@@ -171,6 +171,38 @@ def test_a_packet_for_a_link_without_device_is_a_drop() -> None:
     run(main())
 
 
+def test_a_device_that_is_gone_takes_its_link_down_once(caplog: pytest.LogCaptureFixture) -> None:
+    class Deleted:
+        gone = True
+        closed = False
+
+        def fileno(self) -> int:
+            return -1
+
+        def read(self) -> bytes | None:
+            return None
+
+        def write(self, iovec: object) -> bool:
+            return False
+
+        def close(self) -> None:
+            self.closed = True
+
+    async def main() -> None:
+        stack = Recorder()
+        driver = Driver(stack)
+        link, device = Link("tun0", 2), Deleted()
+        driver.attach(link, device)
+        stack.out.extend([(link, [b"x"]), (link, [b"y"])])
+        driver.flush()
+        assert (link.up, device.closed, driver.device(link)) == (False, True, None)
+        assert link.stats.tx_dropped == 2
+        driver.close()
+
+    run(main())
+    assert caplog.text.count("is gone") == 1
+
+
 def test_detach_hands_the_device_back_open() -> None:
     async def main() -> None:
         stack = Recorder()
