@@ -96,4 +96,4 @@ async def main():
             print(exc.strerror)
 nuse.run(main())
 """
-    assert "unreachable" in netns.run(sys.executable, "-c", code).stdout
+    assert "ENETUNREACH" in netns.run(sys.executable, "-c", code).stdout
