@@ -5,11 +5,11 @@ import socket
 import struct
 from dataclasses import dataclass, field
 
-from nuse.shim import options, sockaddr
+from nuse.shim import options, opttable, sockaddr
 from nuse.shim.abi import MSG_CTRUNC, MSG_TRUNC
 from nuse.shim.datagram import DatagramSocket, Entry
 from nuse.shim.notif import Notification
-from nuse.shim.options import SOL_IP, SOL_IPV6, SOL_SOCKET
+from nuse.shim.opttable import SOL_IP, SOL_IPV6, SOL_SOCKET
 from nuse.shim.session import Session
 from stack.errors import StackError
 
@@ -108,25 +108,25 @@ def control_messages(sock: DatagramSocket, entry: Entry) -> bytes:
     on = options.flag
     out = []
     seconds, nanos = divmod(entry.stamp, 1_000_000_000)
-    if on(sock, SOL_SOCKET, options.SO_TIMESTAMPNS):
-        out.append(_cmsg(SOL_SOCKET, options.SO_TIMESTAMPNS, struct.pack("=qq", seconds, nanos)))
-    elif on(sock, SOL_SOCKET, options.SO_TIMESTAMP):
-        out.append(_cmsg(SOL_SOCKET, options.SO_TIMESTAMP, struct.pack("=qq", seconds, nanos // 1000)))
+    if on(sock, SOL_SOCKET, opttable.SO_TIMESTAMPNS):
+        out.append(_cmsg(SOL_SOCKET, opttable.SO_TIMESTAMPNS, struct.pack("=qq", seconds, nanos)))
+    elif on(sock, SOL_SOCKET, opttable.SO_TIMESTAMP):
+        out.append(_cmsg(SOL_SOCKET, opttable.SO_TIMESTAMP, struct.pack("=qq", seconds, nanos // 1000)))
     v4 = len(entry.dst) == 4
     if v4:
-        if on(sock, SOL_IP, options.IP_PKTINFO):
+        if on(sock, SOL_IP, opttable.IP_PKTINFO):
             info = _INT.pack(entry.link_index) + entry.dst + entry.dst
-            out.append(_cmsg(SOL_IP, options.IP_PKTINFO, info))
-        if on(sock, SOL_IP, options.IP_RECVTTL):
+            out.append(_cmsg(SOL_IP, opttable.IP_PKTINFO, info))
+        if on(sock, SOL_IP, opttable.IP_RECVTTL):
             out.append(_cmsg(SOL_IP, socket.IP_TTL, _INT.pack(entry.ttl)))
-        if on(sock, SOL_IP, options.IP_RECVTOS):
+        if on(sock, SOL_IP, opttable.IP_RECVTOS):
             out.append(_cmsg(SOL_IP, socket.IP_TOS, bytes([entry.tos])))
     if sock.v6:
-        if on(sock, SOL_IPV6, options.IPV6_RECVPKTINFO):
+        if on(sock, SOL_IPV6, opttable.IPV6_RECVPKTINFO):
             dst = sockaddr.MAPPED + entry.dst if v4 else entry.dst
             out.append(_cmsg(SOL_IPV6, socket.IPV6_PKTINFO, dst + _INT.pack(entry.link_index)))
-        if on(sock, SOL_IPV6, options.IPV6_RECVHOPLIMIT):
+        if on(sock, SOL_IPV6, opttable.IPV6_RECVHOPLIMIT):
             out.append(_cmsg(SOL_IPV6, socket.IPV6_HOPLIMIT, _INT.pack(entry.ttl)))
-        if on(sock, SOL_IPV6, options.IPV6_RECVTCLASS):
+        if on(sock, SOL_IPV6, opttable.IPV6_RECVTCLASS):
             out.append(_cmsg(SOL_IPV6, socket.IPV6_TCLASS, _INT.pack(entry.tos)))
     return b"".join(out)

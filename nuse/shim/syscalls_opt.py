@@ -8,7 +8,17 @@ from nuse.shim.abi import SIOCOUTQ
 from nuse.shim.datagram import DatagramSocket
 from nuse.shim.netdev import interface_ioctl
 from nuse.shim.notif import Notification
-from nuse.shim.options import BUFFERS, IGNORED_BLOBS, NO_INET, SO_ERROR, SOL_IP, SOL_SOCKET, SOL_TCP, TEXT
+from nuse.shim.opttable import (
+    BUFFERS,
+    IGNORED_BLOBS,
+    NO_INET,
+    SO_ERROR,
+    SOL_IP,
+    SOL_SOCKET,
+    SOL_TCP,
+    TEXT,
+    TIMEVALS,
+)
 from nuse.shim.session import CONTINUE, Interrupted, Session, signed
 from nuse.shim.sock import Socket
 from nuse.shim.stream import LISTENING, StreamSocket
@@ -34,7 +44,7 @@ def sys_setsockopt(s: Session, n: Notification) -> int | None:
     if (level, name) in NO_INET:
         return -errno.EOPNOTSUPP
     if options.set_blob(sock, level, name, raw):
-        native = level == SOL_SOCKET and name in options.TIMEVALS
+        native = level == SOL_SOCKET and name in TIMEVALS
     elif len(raw) < 4 and level != SOL_IP:
         return -errno.EINVAL
     elif level == SOL_SOCKET and name in BUFFERS:
