@@ -9,6 +9,7 @@ import pytest
 
 from nuse.cli.main import main
 from nuse.cli.parser import build_parser
+from nuse.foreground import Foreground, Interrupted
 from nuse.statedir import Journal, StateDir, host_lock, stack_names
 
 
@@ -185,3 +186,13 @@ def test_a_program_that_stops_takes_us_along_and_continues_with_us():
         os.killpg(process.pid, signal.SIGCONT)
         assert process.stdout.readline() == b"again\n"
         assert process.wait(timeout=20) == 3
+
+
+def test_a_signal_before_the_program_is_there_ends_the_run():
+    with Foreground() as foreground:
+        os.kill(os.getpid(), signal.SIGTSTP)  # stopping is for programs; there is none
+        foreground.check()
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(Interrupted) as caught:
+            foreground.check()
+    assert caught.value.status == 130
