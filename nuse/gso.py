@@ -31,29 +31,10 @@ FIN, PSH, CWR = 0x01, 0x08, 0x80
 U16, U32 = struct.Struct("!H"), struct.Struct("!I")
 
 
-_FOLDS = tuple((bits, (1 << bits) - 1) for bits in (6144, 3072, 1536, 768))
-
-
-def wire_sum(data: bytes | bytearray | memoryview) -> int:
-    """stack.checksum.ones_sum for a wire packet's payload: 3 µs instead of 5 at 1448 bytes.
-
-    2**n ≡ 1 (mod 0xFFFF) for each n here, so folding the number first leaves a short one to divide.
-    """
-    size = len(data)
-    if size < 256 or size > 1536:
-        return ones_sum(data)
-    total = int.from_bytes(data, "big")
-    if size & 1:
-        total <<= 8
-    for bits, mask in _FOLDS:
-        total = (total >> bits) + (total & mask)
-    return total % 0xFFFF
-
-
 def tcp_checksum_ok(packet: bytes, l4: int) -> bool:
     """Is the checksum of a TCP packet with vnet header right? `l4` is where TCP begins."""
     addresses = packet[22:30] if packet[VNET_LEN] >> 4 == 4 else packet[18:50]
-    total = wire_sum(memoryview(packet)[l4:]) + ones_sum(addresses) + PROTO_TCP + len(packet) - l4
+    total = ones_sum(memoryview(packet)[l4:]) + ones_sum(addresses) + PROTO_TCP + len(packet) - l4
     return total % 0xFFFF == 0
 
 
@@ -95,7 +76,7 @@ def _cut_in_place(packet: bytes, l4: int, size: int) -> Iterator[tuple[bytearray
             bits &= ~(FIN | PSH)
         length = stop - at + data_at - l4
         payload = view[at:stop]
-        total = tcp_sum + length + bits + (seq >> 16) + (seq & 0xFFFF) + wire_sum(payload)
+        total = tcp_sum + length + bits + (seq >> 16) + (seq & 0xFFFF) + ones_sum(payload)
         U32.pack_into(header, l4 + TCP_SEQ, seq)
         U16.pack_into(header, l4 + TCP_OFFSET, bits)
         U16.pack_into(header, l4 + TCP_CSUM, finish(total))

@@ -67,6 +67,7 @@ class Stack:
         self._lo_backlog = False
         self.reasm4 = Reassembler(self, v6=False)
         self.reasm6 = Reassembler(self, v6=True)
+        self._timed = (self.reasm4, self.reasm6, self.pmtu)  # … and TCP
         self.icmp = Icmp(self)
         self.icmp.echo = EchoTable(self)
         self.udp = UdpDemux(self)
@@ -234,17 +235,12 @@ class Stack:
         """When `handle_timeout` wants to be called next; None for never."""
         if self._lo_backlog:
             return self.now
-        due = [
-            t
-            for t in (
-                self.tcp.poll_timeout(),
-                self.reasm4.poll_timeout(),
-                self.reasm6.poll_timeout(),
-                self.pmtu.poll_timeout(),
-            )
-            if t is not None
-        ]
-        return min(due) if due else None
+        deadline = self.tcp.poll_timeout()
+        for organ in self._timed:
+            at = organ.poll_timeout()
+            if at is not None and (deadline is None or at < deadline):
+                deadline = at
+        return deadline
 
     def handle_timeout(self, now: Nanos) -> None:
         """Do what is due by `now`; calling it early is harmless."""

@@ -129,8 +129,9 @@ class TcpDemux:
 
     def _choose_port(self, src: bytes, remote: SockAddr) -> SockAddr:
         start = self.isn.port_offset(src + remote[0] + remote[1].to_bytes(2, "big"))
-        for port in self.ports.candidates(start):
+        for count, port in enumerate(self.ports.candidates(start), 1):
             if not self.ports.bound(port) and self._make_room(flow_key(remote, (src, port))):
+                self.ports.tried(start, count)
                 return src, port
         raise StackError(errno.EADDRNOTAVAIL, "all ephemeral ports are in use")
 

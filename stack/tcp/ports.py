@@ -15,6 +15,8 @@ from stack.entropy import Entropy
 from stack.errors import InvariantBroken, StackError
 from stack.ip.addr import ANY4, ANY6
 
+GROUPS = 1024  # of destinations, each with a counter
+
 
 @dataclass(slots=True, eq=False)
 class Binding:
@@ -55,12 +57,13 @@ class Binding:
 class PortTable:
     """All bindings of one protocol, by port."""
 
-    __slots__ = ("_auto", "_entropy", "_ports", "_sysctl")
+    __slots__ = ("_auto", "_entropy", "_moved", "_ports", "_sysctl")
 
     def __init__(self, sysctl: Sysctl, entropy: Entropy) -> None:
         self._sysctl = sysctl
         self._entropy = entropy
         self._ports: dict[int, list[Binding]] = {}
+        self._moved = [0] * GROUPS
         self._auto: dict[int, int] = {}  # port chosen by connect() → connections on it
 
     def bind(self, addr: bytes, port: int, *, reuseaddr: bool, reuseport: bool, v6only: bool) -> Binding:
@@ -109,9 +112,17 @@ class PortTable:
             del self._auto[port]
 
     def candidates(self, start: int) -> "_Ring":
-        """Ephemeral ports in the order in which to try them, from a hash of the destination."""
+        """Ephemeral ports in the order in which to try them; `start` is a hash of the destination.
+
+        RFC 6056 §3.3.4: a counter for each of a thousand groups of destinations, moved on by `tried`, so that the
+        search does not run over the ports of earlier connections again.
+        """
         low, high = self._sysctl.ip_local_port_range
-        return _Ring(low, high, start + self._entropy.below(64))
+        return _Ring(low, high, start + self._moved[start % GROUPS])
+
+    def tried(self, start: int, count: int) -> None:
+        """The search that began at `start` found a port at its try number `count`."""
+        self._moved[start % GROUPS] += count + self._entropy.below(8)
 
     def _free_port(self, addr: bytes, v6only: bool) -> int:
         low, high = self._sysctl.ip_local_port_range

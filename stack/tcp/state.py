@@ -21,6 +21,8 @@ class State(Enum):
     LISTEN = 10
     CLOSING = 11
 
+    __hash__ = object.__hash__  # Enum's own is Python code, and states are looked up in sets for each packet
+
 
 ESTABLISHED = State.ESTABLISHED
 SYN_SENT = State.SYN_SENT

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kit.supersegment import ip_packet, super_segment
 from nuse.gro import coalesce
-from nuse.gso import cut_for_writev, tcp_checksum_ok, wire_packets, wire_sum
+from nuse.gso import cut_for_writev, tcp_checksum_ok, wire_packets
 from nuse.softoffload import SoftwareOffload
 from stack.checksum import finish, ones_sum
 from stack.wire.vnet import DATA_VALID, GSO_TCPV4, VNET, VNET_NONE
@@ -134,11 +134,6 @@ def test_no_byte_is_lost_or_reordered_whatever_the_batch(seed: int, pieces: int,
     out = coalesce(batch)
     assert [(seq + i, byte) for seq, _, _, data in map(read, out) for i, byte in enumerate(data)] == told
     assert all(tcp_checksum_ok(packet, l4_of(packet)) or packet[0] == DATA_VALID for packet in out)
-
-
-@given(st.binary(max_size=1600))
-def test_the_folded_sum_is_the_sum(data: bytes) -> None:
-    assert wire_sum(data) == ones_sum(data)
 
 
 def test_cutting_in_place_gives_the_same_packets() -> None:
