@@ -23,7 +23,7 @@ def deviates(script, kernel, stack):
 
 
 @pytest.mark.parametrize("family", ["4", "6"])
-@pytest.mark.parametrize("script", ["streams", "connects", "resets", "datagrams", "processes", "calls"])
+@pytest.mark.parametrize("script", ["streams", "connects", "resets", "datagrams", "processes", "calls", "crowd"])
 def test_a_program_says_the_same_as_on_linux(script, family):
     env = os.environ | {"FAMILY": family, "PYTHONUNBUFFERED": "1"}
     path = SCRIPTS / f"{script}.py"
