@@ -91,8 +91,14 @@ class Sysctl:
     )
     tcp_early_retrans: int = _knob("net.ipv4.tcp_early_retrans", 3, "0: no tail loss probe; 3: RACK-TLP", high=4)
     tcp_recovery: int = _knob("net.ipv4.tcp_recovery", 1, "1: RACK loss detection, RFC 8985", high=7)
+    tcp_syncookies: int = _knob(
+        "net.ipv4.tcp_syncookies", 1, "1: cookies when the backlog is full, 2: always, 0: drop SYNs (live)", high=2
+    )
     tcp_max_syn_backlog: int = _knob(
-        "net.ipv4.tcp_max_syn_backlog", 2048, "half-open connections one listener may hold (live)", low=1, high=I31
+        "net.ipv4.tcp_max_syn_backlog", 2048, "bound of a backlog where cookies are off (live)", low=1, high=I31
+    )
+    tcp_abort_on_overflow: int = _knob(
+        "net.ipv4.tcp_abort_on_overflow", 0, "1: RST where the accept queue is full (live)"
     )
     somaxconn: int = _knob("net.core.somaxconn", 4096, "ceiling of listen()'s backlog", low=1, high=65535)
     tcp_max_tw_buckets: int = _knob("net.ipv4.tcp_max_tw_buckets", 131072, "connections in TIME-WAIT (live)", high=I31)

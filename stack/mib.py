@@ -109,6 +109,9 @@ class Mib:
     Icmp6OutParmProblems: int = 0
     Icmp6OutEchos: int = 0
     Icmp6OutEchoReplies: int = 0
+    TcpExtSyncookiesSent: int = 0
+    TcpExtSyncookiesRecv: int = 0
+    TcpExtSyncookiesFailed: int = 0
     TcpExtEmbryonicRsts: int = 0
     TcpExtTW: int = 0
     TcpExtTWRecycled: int = 0
@@ -139,6 +142,8 @@ class Mib:
     TcpExtTCPAbortOnData: int = 0
     TcpExtTCPAbortOnClose: int = 0
     TcpExtTCPAbortOnTimeout: int = 0
+    TcpExtTCPDeferAcceptDrop: int = 0
+    TcpExtTCPReqQFullDoCookies: int = 0
     TcpExtTCPReqQFullDrop: int = 0
     TcpExtTCPZeroWindowDrop: int = 0
     TcpExtTCPOFOQueue: int = 0
@@ -150,6 +155,7 @@ class Mib:
     TcpExtTCPToZeroWindowAdv: int = 0
     TcpExtTCPSynRetrans: int = 0
     TcpExtTCPOrigDataSent: int = 0
+    TcpExtTCPACKSkippedSynRecv: int = 0
     TcpExtTCPACKSkippedSeq: int = 0
     TcpExtTCPKeepAlive: int = 0
     TcpExtTCPDelivered: int = 0

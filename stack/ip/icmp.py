@@ -18,7 +18,6 @@ from stack.ip.inbound import UNICAST, Inbound
 from stack.ip.pmtu import plateau
 from stack.ip.ratelimit import IcmpRateLimit
 from stack.ip.route import is_multicast
-from stack.seq import MASK32
 from stack.units import Nanos
 from stack.wire import icmp as wire
 from stack.wire import ipv4, ipv6
@@ -269,7 +268,7 @@ class Icmp:
             seq = int.from_bytes(data[4:8], "big")
             conn = stack.tcp.flows.get(key)
             # RFC 5927 §4.1: what an off-path liar has to guess. TCP checks again, for errors that teach no MTU.
-            if conn is not None and (seq - conn.tcb.snd_una) & MASK32 <= conn.tcb.snd_nxt - conn.tcb.snd_una:
+            if conn is not None and conn.in_flight_at(seq):
                 stack.tcp.icmp_error(key, err, hard, self._learn(src, dst, mtu, now), seq, now)
                 return
         elif proto == ipv4.UDP:

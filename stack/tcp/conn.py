@@ -22,6 +22,7 @@ from stack.tcp.options import OptionValue, TcpOptions, check_option
 from stack.tcp.rcvbuf import ReceiveBuffer
 from stack.tcp.recovery import Recovery
 from stack.tcp.recvq import RecvQueue
+from stack.tcp.request import advertised_mss, window_shift
 from stack.tcp.rtt import Rtt
 from stack.tcp.scoreboard import Scoreboard
 from stack.tcp.sendq import SendQueue
@@ -424,19 +425,12 @@ class TcpConn:
         self.sendq = SendQueue(iss + 1)
 
     def adv_mss(self) -> int:
-        """The MSS we tell the peer: what fits our link without options, RFC 9293 §3.7.1, RFC 6691."""
-        mss = self.link.mtu - (60 if self.v6 else 40)
-        if self.options.maxseg:
-            mss = min(mss, self.options.maxseg)
-        return min(max(mss, 48), 65495)
+        """The MSS we tell the peer."""
+        return advertised_mss(self.link, self.v6, self.options)
 
     def window_shift(self) -> int:
-        """The scale that lets the largest receive buffer be advertised, RFC 7323 §2.3."""
-        most = self.rcvbuf.limit
-        shift = 0
-        while most >> shift > 65535 and shift < 14:
-            shift += 1
-        return shift
+        """The scale that lets the largest receive buffer be advertised."""
+        return window_shift(self.rcvbuf.limit)
 
     def sync_mss(self) -> None:
         """Recompute the MSS from path MTU, the peer's MSS and the options every segment carries."""
@@ -458,6 +452,11 @@ class TcpConn:
         tcb, board = self.tcb, self.board
         out = tcb.snd_nxt - tcb.snd_una - board.sacked_out - board.lost_out + board.retrans_out
         return max(out - self.recovery.reno_sacked, 0)
+
+    def in_flight_at(self, seq: int) -> bool:
+        """True if a segment with this wire sequence number may be on its way to the peer, RFC 5927 §4.1."""
+        tcb = self.tcb
+        return (seq - tcb.snd_una) & MASK32 <= tcb.snd_nxt - tcb.snd_una
 
     def post(self, bits: int) -> None:
         """Tell the owner, unless it has gone."""

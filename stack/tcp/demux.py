@@ -14,25 +14,29 @@ from stack.checksum import ones_sum
 from stack.errors import Malformed, StackError
 from stack.ip.addr import ANY4, ANY6
 from stack.ip.link import Link
+from stack.ip.output import OUTBOX_LIMIT
+from stack.tcp.bare import build_bare, reset_numbers
 from stack.tcp.conn import SockAddr, TcpConn, flow_key
 from stack.tcp.extension import TcpExtension
-from stack.tcp.input import segment_arrives, take_syn
+from stack.tcp.input import segment_arrives
 from stack.tcp.isn import IsnGenerator
 from stack.tcp.listen import TcpListener
 from stack.tcp.options import TcpOptions
 from stack.tcp.output import Packet, next_packet
+from stack.tcp.passive import PassiveOpens
 from stack.tcp.ports import Binding, PortTable
 from stack.tcp.recovery import on_smaller_mss, tlp_schedule
-from stack.tcp.reset import build_reset
+from stack.tcp.request import Request
 from stack.tcp.state import CLOSED, SYN_RECEIVED, SYN_SENT, TIME_WAIT
 from stack.tcp.timeouts import deadlines_pass
 from stack.tcp.timers import NEVER
 from stack.units import SEC, Nanos
-from stack.wire.tcp import ACK, RST, SYN, Segment, parse
-from stack.wire.tcp_options import parse_syn_options
+from stack.wire.tcp import ACK, FIN, RST, SYN, Segment, parse
 
 if TYPE_CHECKING:
     from stack.host import Stack
+
+Flow = TcpConn | Request
 
 
 class TcpDemux:
@@ -43,7 +47,8 @@ class TcpDemux:
         self.sysctl = stack.sysctl
         self.mib = stack.mib
         self.isn = IsnGenerator(stack.secret)
-        self.flows: dict[bytes, TcpConn] = {}
+        self.flows: dict[bytes, Flow] = {}
+        self.passive = PassiveOpens(self, stack.secret)
         self.ports = PortTable(stack.sysctl, stack.entropy)
         self.clock: Nanos = stack.now
         self._listeners: dict[tuple[bytes, int], list[TcpListener]] = {}
@@ -53,6 +58,8 @@ class TcpDemux:
         self._challenge_second = 0
         self._challenges = 0
         self.post_event = stack.post_event
+        self.next_id = stack.next_id
+        self.route = stack.route
 
     # ------------------------------------------------------------------ the program's way in
 
@@ -140,7 +147,12 @@ class TcpDemux:
         old = self.flows.get(key)
         if old is None:
             return True
-        if old.state is TIME_WAIT and old.tcb.ts_ok and self.clock - old.tcb.ts_recent_at > SEC:
+        if (
+            isinstance(old, TcpConn)
+            and old.state is TIME_WAIT
+            and old.tcb.ts_ok
+            and self.clock - old.tcb.ts_recent_at > SEC
+        ):
             self.mib.TcpExtTWRecycled += 1
             self.drop(old)
             return True
@@ -151,8 +163,8 @@ class TcpDemux:
         conn.set_iss(iss, ts_offset)
         self.flows[conn.key] = conn
 
-    def conns(self) -> Iterator[TcpConn]:
-        """Every connection, those in TIME-WAIT included."""
+    def conns(self) -> Iterator[Flow]:
+        """Every connection, half-open ones and those in TIME-WAIT included."""
         return iter(list(self.flows.values()))
 
     def listeners(self) -> Iterator[TcpListener]:
@@ -181,6 +193,9 @@ class TcpDemux:
             seg.ecn = tos & 3
         conn = self.flows.get(key)
         if conn is not None:
+            if isinstance(conn, Request):
+                self.passive.segment_arrives(conn, seg, now)
+                return
             if conn.state is TIME_WAIT and seg.flags & (SYN | RST | ACK) == SYN and self._reopens(conn, seg):
                 self.drop(conn)
             else:
@@ -200,21 +215,15 @@ class TcpDemux:
         if seg.flags & RST:
             return
         size = (len(key) - 4) // 2
-        remote = (key[:size], int.from_bytes(key[-4:-2], "big"))
         local = (key[size:-4], int.from_bytes(key[-2:], "big"))
         listener = self._find_listener(local, key)
-        if listener is None or seg.flags & ACK or not seg.flags & SYN:
-            if listener is None or seg.flags & ACK:
+        if listener is None:
+            self._reset(key, seg, link)
+        elif seg.flags & ACK:
+            if not self.passive.ack_arrives(listener, key, seg, now):
                 self._reset(key, seg, link)
-            return
-        if listener.full() or len(listener.half_open) >= self.sysctl.tcp_max_syn_backlog:
-            if listener.full():
-                self.mib.TcpExtListenOverflows += 1
-            else:
-                self.mib.TcpExtTCPReqQFullDrop += 1
-            self.mib.TcpExtListenDrops += 1
-            return
-        self._syn_for(listener, local, remote, seg, now)
+        elif seg.flags & (SYN | FIN) == SYN:
+            self.passive.syn_arrives(listener, key, seg, now)
 
     def _find_listener(self, local: SockAddr, key: bytes) -> TcpListener | None:
         addr, port = local
@@ -232,52 +241,58 @@ class TcpDemux:
             return found[0]
         return found[self.isn.port_offset(key) % len(found)]  # SO_REUSEPORT: spread by flow
 
-    def _syn_for(self, listener: TcpListener, local: SockAddr, remote: SockAddr, seg: Segment, now: Nanos) -> None:
-        """§3.10.7.2, third: a half-open connection, answered by SYN-ACK."""
-        try:
-            route = self._stack.route(remote[0], local[0])
-        except StackError:
-            return
-        peer = parse_syn_options(seg.options)
-        conn = TcpConn(self, self._stack.next_id(), local, remote, route.link, route.mtu, listener.options.copy(), now)
-        conn.listener = listener
-        conn.binding = listener.binding.share()
-        conn.passive = True
-        if listener.extension is not None:
-            conn.ext = listener.extension(conn.key, peer.unknown) or conn.ext
-        self._start(conn, now)
-        take_syn(conn, seg, peer, now)
-        conn.state = SYN_RECEIVED
-        conn.syn_due = True
-        listener.half_open.add(conn)
-        self.mib.TcpPassiveOpens += 1
-        self.trace("opened", conn)
-        self.mark(conn)
-
     def _reset(self, key: bytes, seg: Segment, link: Link) -> None:
         size = (len(key) - 4) // 2
-        src = key[size:-4]
         try:
-            route = self._stack.route(key[:size], src)
+            route = self._stack.route(key[:size], key[size:-4])
         except StackError:
             return
+        self.reset_for_key(key, seg, link if link.loopback else route.link)
+
+    def reset_for_key(self, key: bytes, seg: Segment, link: Link) -> None:
+        """Answer a segment with RST, out of `link`."""
+        seq, ack, flags = reset_numbers(seg)
         self.mib.TcpOutRsts += 1
+        self.emit_bare(key, seq, ack, flags, link)
+
+    def emit_bare(
+        self,
+        key: bytes,
+        seq: int,
+        ack: int,
+        flags: int,
+        link: Link,
+        *,
+        wnd: int = 0,
+        options: bytes = b"",
+        ttl: int = 0,
+        tos: int = 0,
+    ) -> None:
+        """Put a segment without text and without connection into the outbox, if there is room."""
+        outbox = self._stack.outbox
+        if len(outbox) >= OUTBOX_LIMIT:
+            self.mib.NuseOutboxDrops += 1
+            link.stats.tx_dropped += 1
+            return
         self.mib.TcpOutSegs += 1
-        out = route.link if not link.loopback else link
-        self._stack.outbox.append((out, (build_reset(key, seg, out.offload, self.sysctl.ip_default_ttl),)))
+        ttl = ttl or self.sysctl.ip_default_ttl
+        label = self.isn.port_offset(key) & 0xFFFFF if len(key) > 12 and flags & SYN else 0
+        packet = build_bare(
+            key, seq, ack, flags, wnd=wnd, options=options, offload=link.offload, ttl=ttl, tos=tos, label=label
+        )
+        outbox.append((link, (packet,)))
 
     def reset_for(self, conn: TcpConn, seg: Segment) -> None:
         """Answer a segment that belongs to no synchronised state of `conn`, RFC 9293 §3.10.7.3–4."""
-        self._reset(conn.key, seg, conn.link)
+        self.reset_for_key(conn.key, seg, conn.link)
 
     def icmp_error(self, key: bytes, err: int, hard: bool, mtu: int | None, seq: int, now: Nanos) -> None:
         """An ICMP error quoted a segment of ours; RFC 5927 §4: only one that is in flight is believed."""
         conn = self.flows.get(key)
-        if conn is None:
+        if conn is None or not conn.in_flight_at(seq):
             return
-        tcb = conn.tcb
-        if (seq - tcb.snd_una) & 0xFFFF_FFFF > tcb.snd_nxt - tcb.snd_una:
-            return
+        if not isinstance(conn, TcpConn):
+            return  # a peer behind trouble tries again, or we do
         if mtu is not None:
             self._smaller_mtu(conn, mtu, now)
         elif conn.state is SYN_SENT or conn.state is SYN_RECEIVED:
@@ -300,8 +315,8 @@ class TcpDemux:
 
     def link_mtu_changed(self, link: Link) -> None:
         """The device's MTU changed: every connection over it follows."""
-        for conn in self.flows.values():
-            if conn.link is link:
+        for conn in list(self.flows.values()):
+            if conn.link is link and isinstance(conn, TcpConn):
                 if link.mtu < conn.mtu:
                     self._smaller_mtu(conn, link.mtu, self.clock)
                 else:
@@ -341,11 +356,16 @@ class TcpDemux:
 
     def poll_timeout(self) -> Nanos | None:
         """The earliest deadline; may be earlier than anything that is really due."""
-        return self._heap[0][0] if self._heap else None
+        earliest = self.passive.poll_timeout()
+        if not self._heap:
+            return earliest
+        mine = self._heap[0][0]
+        return mine if earliest is None or mine <= earliest else earliest
 
     def handle_timeout(self, now: Nanos) -> None:
         """Run what is due by `now`."""
         self.clock = now
+        self.passive.handle_timeout(now)
         heap = self._heap
         while heap and heap[0][0] <= now:
             deadline, _ident, conn = heappop(heap)

@@ -51,8 +51,13 @@ def on_syn(conn: "TcpConn", seg: Segment) -> None:
     if seg.flags & ACK:
         if conn.ecn_asked and asked == ECE:
             conn.ecn = Ecn()
-    elif asked == ECE | CWR and seg.ecn == NOT_ECT and (conn.demux.sysctl.tcp_ecn or conn.cc.needs_ecn):
+    elif accepts(seg, conn.demux.sysctl.tcp_ecn, conn.cc.needs_ecn):
         conn.ecn = Ecn()
+
+
+def accepts(syn: Segment, tcp_ecn: int, needs_ecn: bool) -> bool:
+    """Do we agree to what this SYN asks for? Not if it is marked itself, which no ECN-setup SYN is."""
+    return syn.flags & (ECE | CWR) == ECE | CWR and syn.ecn == NOT_ECT and bool(tcp_ecn or needs_ecn)
 
 
 def on_segment(conn: "TcpConn", ecn: Ecn, seg: Segment) -> None:

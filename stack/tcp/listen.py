@@ -7,11 +7,15 @@ from stack.events import ACCEPTABLE
 from stack.tcp.extension import ExtensionFactory
 from stack.tcp.options import TcpOptions
 from stack.tcp.ports import Binding
+from stack.tcp.request import Request
 from stack.tcp.state import LISTEN, State
+from stack.units import Nanos
 
 if TYPE_CHECKING:
     from stack.tcp.conn import TcpConn
     from stack.tcp.demux import TcpDemux
+
+NO_COOKIE: Nanos = -(1 << 60)
 
 
 class TcpListener:
@@ -21,6 +25,7 @@ class TcpListener:
         "backlog",
         "binding",
         "closed",
+        "cookie_at",
         "demux",
         "events",
         "extension",
@@ -29,6 +34,7 @@ class TcpListener:
         "options",
         "owner",
         "queue",
+        "young",
     )
 
     def __init__(self, demux: "TcpDemux", ident: int, binding: Binding, backlog: int, options: TcpOptions) -> None:
@@ -40,7 +46,9 @@ class TcpListener:
         self.extension: ExtensionFactory | None = None  # asked for an extension on each SYN
         self.owner: Any = None
         self.events = 0
-        self.half_open: set[TcpConn] = set()
+        self.half_open: set[TcpConn | Request] = set()
+        self.young = 0  # of them, those whose SYN-ACK was sent once
+        self.cookie_at: Nanos = NO_COOKIE  # when the last SYN cookie was sent
         self.queue: deque[TcpConn] = deque()
         self.closed = False
         self.set_backlog(backlog)
@@ -80,16 +88,24 @@ class TcpListener:
         self.closed = True
         self.owner = None
         self.demux.unlisten(self)
-        for conn in [*self.half_open, *self.queue]:
+        for half in list(self.half_open):
+            if isinstance(half, Request):
+                half.forget()
+            else:
+                self.demux.drop(half)
+        for conn in self.queue:
             conn.listener = None
             conn.orphan = True
             conn.abort()
-        self.half_open.clear()
         self.queue.clear()
 
     def full(self) -> bool:
         """True if the accept queue holds more than the backlog."""
         return len(self.queue) > self.backlog
+
+    def backlog_full(self) -> bool:
+        """True if it holds more half-open connections than that."""
+        return len(self.half_open) > self.backlog
 
     # ------------------------------------------------------------------ used by input and demux
 
@@ -101,14 +117,25 @@ class TcpListener:
             return False
         return True
 
+    def added(self, half: "TcpConn | Request") -> None:
+        """A SYN was taken."""
+        self.half_open.add(half)
+        self.young += 1
+
+    def removed(self, half: "TcpConn | Request") -> None:
+        """The handshake completed, or never will."""
+        if half in self.half_open:
+            self.half_open.discard(half)
+            retries = half.retrans if isinstance(half, Request) else half.syn_retries
+            if not retries:
+                self.young -= 1
+
     def ready(self, conn: "TcpConn") -> None:
         """The handshake completed."""
-        self.half_open.discard(conn)
+        self.removed(conn)
         self.queue.append(conn)
         self.demux.post_event(self, ACCEPTABLE)
 
     def forget(self, conn: "TcpConn") -> None:
-        """The connection died before it was accepted."""
-        self.half_open.discard(conn)
-        if conn in self.queue:
-            self.queue.remove(conn)
+        """The connection died. If it waits to be accepted, it goes on waiting: its program is to see the error."""
+        self.removed(conn)

@@ -41,6 +41,8 @@ def _rto(conn: "TcpConn", now: Nanos) -> None:
                 conn.demux.trace("timeout", conn)
                 conn.fail(conn.soft_error or errno.ETIMEDOUT)
             return
+        if conn.listener is not None and not conn.syn_retries:
+            conn.listener.young -= 1
         conn.syn_retries += 1
         conn.syn_due = True
         mib.TcpExtTCPSynRetrans += 1

@@ -119,18 +119,26 @@ def test_the_more_specific_listener_gets_the_connection(wire):
 
 def test_a_handshake_that_completes_into_a_full_queue_waits(wire):
     wire.play("""
-        +0     app    listen 0
+        +0     app    listen 1
         +0     in     @1 S 0:0 <mss 1000>
         +0     out    @1 S. 0:0 ack 1
         +0     in     @2 S 0:0 <mss 1000>
         +0     out    @2 S. 0:0 ack 1
         +0     in     @1 . 1:1 ack 1
         +0     in     @2 . 1:1 ack 1
-        +100ms check  queued == 1 and TcpExtListenOverflows == 1
-        +900ms out    @2 S. 0:0 ack 1                # our SYN-ACK again asks for another try
+        +0     check  queued == 2
         +0     app    accept
-        +0     in     @2 . 1:1 ack 1
-        +0     check  queued == 1
+        +0     in     @3 S 0:0 <mss 1000>
+        +0     out    @3 S. 0:0 ack 1
+        +0     in     @4 S 0:0 <mss 1000>
+        +0     out    @4 S. 0:0 ack 1
+        +0     in     @3 . 1:1 ack 1
+        +0     in     @4 . 1:1 ack 1
+        +100ms check  queued == 2 and TcpExtListenOverflows == 1 and TcpExtListenDrops == 1
+        +900ms out    @4 S. 0:0 ack 1                # our SYN-ACK again asks for another try
+        +0     app    accept
+        +0     in     @4 . 1:1 ack 1
+        +0     check  queued == 2
     """)
 
 

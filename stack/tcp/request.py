@@ -1,0 +1,230 @@
+"""A half-open connection of a listener: what the SYN said and what our SYN-ACK answered, nothing more.
+
+It becomes a TcpConn when the handshake completes, and until then costs half a kilobyte. The checks are those of
+RFC 9293 §3.10.7.4 for SYN-RECEIVED with the answers of RFC 5961, as far as a segment can matter here.
+"""
+
+from typing import TYPE_CHECKING
+
+from stack.errors import InvariantBroken
+from stack.ip.link import Link
+from stack.seq import MASK32, ts_before
+from stack.tcp.mini import MiniFlow, signed, timestamps
+from stack.tcp.options import TcpOptions
+from stack.tcp.state import SYN_RECEIVED
+from stack.tcp.timers import NEVER
+from stack.units import SEC, Nanos
+from stack.wire.tcp import ACK, FIN, RST, SYN, Segment
+from stack.wire.tcp_options import SynOptions, emit_syn_options
+
+if TYPE_CHECKING:
+    from stack.tcp.demux import TcpDemux
+    from stack.tcp.listen import TcpListener
+
+TIMEOUT_INIT = SEC  # RFC 6298 §2.1, Linux's TCP_TIMEOUT_INIT
+PAWS_WINDOW = 1
+
+
+class Request(MiniFlow):
+    """Linux's request_sock. Numbers are wire values."""
+
+    __slots__ = (
+        "acked",
+        "advmss",
+        "extra",
+        "flags",
+        "irs",
+        "iss",
+        "listener",
+        "mtu",
+        "peer",
+        "rcv_wnd",
+        "rcv_wscale",
+        "retrans",
+        "sent_at",
+        "syn_ecn",
+        "syn_flags",
+        "tos",
+        "ts_offset",
+        "ts_recent",
+        "ttl",
+        "wnd",
+    )
+
+    state = SYN_RECEIVED
+
+    def __init__(
+        self,
+        demux: "TcpDemux",
+        key: bytes,
+        listener: "TcpListener",
+        link: Link,
+        mtu: int,
+        seg: Segment,
+        peer: SynOptions,
+    ) -> None:
+        super().__init__(demux, 0, key, link)
+        knobs, options = demux.sysctl, listener.options
+        self.listener = listener
+        self.mtu = mtu
+        self.peer = peer
+        self.irs = seg.seq & MASK32
+        self.wnd = seg.wnd
+        self.syn_flags = seg.flags
+        self.syn_ecn = seg.ecn
+        self.ts_recent = peer.ts_val or 0
+        self.iss = self.ts_offset = 0
+        self.flags = SYN | ACK  # of the SYN-ACK, with what ECN adds
+        self.extra = b""  # options behind the usual ones
+        self.retrans = 0  # time-outs so far
+        self.acked = False  # the peer completed the handshake, but we could not or did not want to
+        self.sent_at: Nanos = 0
+        self.tos = options.tos & ~3
+        self.ttl = options.ttl or knobs.ip_default_ttl
+        self.advmss = advertised_mss(link, len(key) > 12, options)
+        self.rcv_wnd = min(options.rcvbuf or knobs.tcp_rmem[1], 65535)
+        self.rcv_wscale = window_shift(max(knobs.tcp_rmem[2], options.rcvbuf)) if peer.wscale is not None else 0
+
+    def emit(self, now: Nanos) -> None:
+        """Put a SYN-ACK into the outbox."""
+        peer = self.peer
+        scale = self.rcv_wscale if peer.wscale is not None else None
+        ts = (timestamp(now, self.ts_offset), self.ts_recent) if peer.ts_val is not None else None
+        options = emit_syn_options(self.advmss, scale, peer.sack_ok, ts) + self.extra
+        if not self.sent_at:
+            self.sent_at = now
+        self._send(self.iss, self.flags, self.rcv_wnd, options)
+
+    def emit_ack(self, now: Nanos) -> None:
+        """Put a bare ACK into the outbox."""
+        options = timestamps(now, self.ts_offset, self.ts_recent) if self.peer.ts_val is not None else b""
+        self._send(self.iss + 1, ACK, self.rcv_wnd >> self.rcv_wscale, options)
+
+    def _send(self, seq: int, flags: int, wnd: int, options: bytes) -> None:
+        self.demux.emit_bare(
+            self.key, seq, self.irs + 1, flags, self.link, wnd=wnd, options=options, ttl=self.ttl, tos=self.tos
+        )
+
+    def timeout(self) -> Nanos:
+        """From one SYN-ACK to the next, doubling."""
+        return min(TIMEOUT_INIT << min(self.retrans, 24), self.demux.sysctl.tcp_rto_max_ms * 1_000_000)
+
+    def in_flight_at(self, seq: int) -> bool:
+        """The SYN-ACK is."""
+        return seq == self.iss
+
+    def abort(self) -> None:
+        """RST, and forget it."""
+        self.demux.emit_bare(self.key, self.iss + 1, self.irs + 1, RST | ACK, self.link)
+        self.demux.mib.TcpOutRsts += 1
+        self.forget()
+
+    def forget(self) -> None:
+        """Out of the tables, silently."""
+        self.deadline = NEVER
+        if self.demux.flows.get(self.key) is self:
+            del self.demux.flows[self.key]
+        self.listener.removed(self)
+
+    # ------------------------------------------------------------------ arriving segments
+
+    def on_segment(self, seg: Segment, now: Nanos) -> bool:
+        """One segment for this flow; True if it completes the handshake."""
+        flags = seg.flags
+        if not self._paws_ok(seg, now):
+            return False
+        ahead = signed(seg.seq - self.irs - 1)  # seq − RCV.NXT
+        if ahead == -1 and flags & (SYN | RST) == SYN:
+            if not flags & ACK:
+                self._syn_again(now)
+                return False
+            ahead = 0  # a SYN-ACK to our SYN-ACK, of which only the ACK is news
+            flags &= ~SYN
+        end = ahead + seg.length + (1 if flags & SYN else 0) + (1 if flags & FIN else 0)
+        if flags & RST:
+            if 0 <= ahead <= self.rcv_wnd:
+                self._reset_arrives(ahead, seg, now)
+            return False
+        if ahead > self.rcv_wnd or (end <= 0 and ahead):
+            if flags & SYN:
+                self._challenge(seg, now)
+            else:
+                self._owe_ack(seg, now)
+            return False
+        if flags & SYN:
+            self.demux.mib.TcpExtTCPSYNChallenge += 1
+            self._challenge(seg, now)
+            return False
+        if not flags & ACK:
+            return False
+        if self.peer.ts_val is not None and seg.ts_val >= 0 and ahead <= 0:
+            self.ts_recent = seg.ts_val
+        if (seg.ack - self.iss) & MASK32 != 1:
+            self.demux.reset_for_key(self.key, seg, self.link)
+            return False
+        return True
+
+    def _paws_ok(self, seg: Segment, now: Nanos) -> bool:
+        """RFC 7323 §5.3."""
+        if self.peer.ts_val is None or seg.ts_val < 0 or seg.flags & RST:
+            return True
+        if not ts_before(seg.ts_val, (self.ts_recent - PAWS_WINDOW) & MASK32):
+            return True
+        self.demux.mib.TcpExtPAWSEstab += 1
+        if not seg.flags & SYN:
+            self._owe_ack(seg, now)
+        return False
+
+    def _syn_again(self, now: Nanos) -> None:
+        """Our SYN-ACK was lost, or is late; the clock starts anew."""
+        self.emit(now)
+        self.deadline = max(self.deadline, now + self.timeout())
+
+    def _reset_arrives(self, ahead: int, seg: Segment, now: Nanos) -> None:
+        """RFC 5961 §3.2: only RCV.NXT exactly kills."""
+        if ahead:
+            self._challenge(seg, now)
+            return
+        self.demux.mib.TcpAttemptFails += 1
+        self.demux.mib.TcpExtEmbryonicRsts += 1
+        self.forget()
+
+    def _challenge(self, seg: Segment, now: Nanos) -> None:
+        seg.length = 0  # text makes no difference to the rate
+        if not self.may_ack(seg, now):
+            self.demux.mib.TcpExtTCPACKSkippedSynRecv += 1
+        elif self.demux.may_challenge(now):
+            self.demux.mib.TcpExtTCPChallengeACK += 1
+            self.emit_ack(now)
+
+    def _owe_ack(self, seg: Segment, now: Nanos) -> None:
+        if self.may_ack(seg, now):
+            self.emit_ack(now)
+        else:
+            self.demux.mib.TcpExtTCPACKSkippedSynRecv += 1
+
+    def check(self) -> None:
+        """Raise InvariantBroken if the listener does not know it."""
+        if self.listener is None or self not in self.listener.half_open:
+            raise InvariantBroken("a request without a listener")
+
+
+def advertised_mss(link: Link, v6: bool, options: TcpOptions) -> int:
+    """The MSS we tell the peer: what fits our link without options, RFC 9293 §3.7.1, RFC 6691."""
+    mss = link.mtu - (60 if v6 else 40)
+    if options.maxseg:
+        mss = min(mss, options.maxseg)
+    return min(max(mss, 48), 65495)
+
+
+def window_shift(most: int) -> int:
+    """The scale that lets a receive buffer of `most` be advertised, RFC 7323 §2.3."""
+    shift = 0
+    while most >> shift > 65535 and shift < 14:
+        shift += 1
+    return shift
+
+
+def timestamp(now: Nanos, offset: int) -> int:
+    """Our timestamp clock: milliseconds plus a secret offset (RFC 7323 §5.4)."""
+    return (now // 1_000_000 + offset) & MASK32
