@@ -89,8 +89,17 @@ class Sysctl:
     tcp_reordering: int = _knob(
         "net.ipv4.tcp_reordering", 3, "duplicate ACKs that mean loss, at first", low=1, high=300
     )
+    tcp_max_reordering: int = _knob(
+        "net.ipv4.tcp_max_reordering", 300, "segments of reordering to get used to at most (live)", low=1, high=I31
+    )
+    tcp_frto: int = _knob("net.ipv4.tcp_frto", 2, "0: take every timeout for a loss; else F-RTO, RFC 5682", high=2)
+    tcp_thin_linear_timeouts: int = _knob(
+        "net.ipv4.tcp_thin_linear_timeouts", 0, "1: no back-off for the first six timeouts of a thin stream (live)"
+    )
     tcp_early_retrans: int = _knob("net.ipv4.tcp_early_retrans", 3, "0: no tail loss probe; 3: RACK-TLP", high=4)
-    tcp_recovery: int = _knob("net.ipv4.tcp_recovery", 1, "1: RACK loss detection, RFC 8985", high=7)
+    tcp_recovery: int = _knob(
+        "net.ipv4.tcp_recovery", 1, "1: RACK, RFC 8985; 2: fixed reordering window; 4: no DupThresh", high=7
+    )
     tcp_syncookies: int = _knob(
         "net.ipv4.tcp_syncookies", 1, "1: cookies when the backlog is full, 2: always, 0: drop SYNs (live)", high=2
     )

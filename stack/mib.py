@@ -139,6 +139,13 @@ class Mib:
     TcpExtTCPDSACKRecv: int = 0
     TcpExtTCPDSACKUndo: int = 0
     TcpExtTCPFullUndo: int = 0
+    TcpExtTCPPartialUndo: int = 0
+    TcpExtTCPLossUndo: int = 0
+    TcpExtTCPRenoFailures: int = 0
+    TcpExtTCPSackFailures: int = 0
+    TcpExtTCPLossFailures: int = 0
+    TcpExtTCPRenoRecoveryFail: int = 0
+    TcpExtTCPSackRecoveryFail: int = 0
     TcpExtTCPAbortOnData: int = 0
     TcpExtTCPAbortOnClose: int = 0
     TcpExtTCPAbortOnTimeout: int = 0

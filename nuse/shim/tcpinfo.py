@@ -3,7 +3,7 @@
 import struct
 from typing import TYPE_CHECKING
 
-from stack.tcp.recovery import CA_NAMES
+from stack.tcp.castate import CA_NAMES
 from stack.tcp.state import State
 
 if TYPE_CHECKING:

@@ -5,9 +5,13 @@ from typing import TYPE_CHECKING
 from stack.seq import HALF32, MASK32
 from stack.tcp import timers as T
 from stack.tcp.ecn import on_echo
-from stack.tcp.recovery import OPEN, on_ack, on_dsack, on_plain_ack, rack_update
+from stack.tcp.rack import adapt_reo_wnd, note_sacked, rack_update
+from stack.tcp.rate import note_delivery
+from stack.tcp.recovery import on_ack, on_plain_ack
+from stack.tcp.castate import OPEN
 from stack.tcp.scoreboard import Sent
-from stack.units import MSEC, SEC, Nanos
+from stack.tcp.undo import on_dsack
+from stack.units import MSEC, Nanos
 from stack.wire.tcp import ECE, FIN, SYN, Segment
 
 if TYPE_CHECKING:
@@ -54,7 +58,7 @@ def ack_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
             conn.sendq.ack_to(min(ack, conn.sendq.end))
         gone = board.ack_to(ack)
         counts.bytes_acked += acked
-        conn.persist_backoff = conn.keepalive_sent = 0
+        conn.persist_backoff = conn.keepalive_sent = rec.retransmits = 0
         conn.room_made()
     delivered = acked - (was_sacked - board.sacked_out)
     fresh = _take_sacks(conn, seg, ack) if seg.sack and tcb.sack_ok else _NONE
@@ -75,10 +79,8 @@ def ack_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
     conn.demux.mib.TcpExtTCPDelivered += 1 if delivered else 0
     if seg.flags & ECE and conn.ecn is not None and not seg.flags & SYN:
         on_echo(conn, conn.ecn, delivered, now)
-    on_ack(conn, acked, delivered, fresh, flight, dup, seg.ts_ecr, rtt, now)
-    if acked:
-        conn.recovery.backoff = 0
-    _rearm(conn, acked, delivered, now)
+    if on_ack(conn, acked, delivered, flight, dup, seg.ts_ecr, rtt, now):
+        _rearm(conn, acked, delivered, now)
 
 
 def _plain_ack(conn: "TcpConn", ack: int, acked: int, ts_ecr: int, now: Nanos) -> None:
@@ -99,28 +101,20 @@ def _plain_ack(conn: "TcpConn", ack: int, acked: int, ts_ecr: int, now: Nanos) -
         rack_update(conn, last, ts_ecr, now)
         rtt = now - last.sent_at
         conn.rtt.on_sample(now - gone[0].sent_at, now)
+        conn.recovery.backoff = 0
         note_delivery(conn, last, acked, now)
     elif gone:
         rtt = _sample(conn, gone, _NONE, acked, ts_ecr, acked, now)
     counts.delivered += acked
     conn.demux.mib.TcpExtTCPDelivered += 1
     on_plain_ack(conn, acked, flight, rtt, now)
-    conn.recovery.backoff = 0
+    conn.recovery.retransmits = 0
     at = conn.timers.at
     if ack == tcb.snd_nxt:
         at[T.RTO] = at[T.TLP] = at[T.REORDER] = T.NEVER
     else:
         conn.arm_rto(now)
         conn.tlp_stale = True
-
-
-def note_delivery(conn: "TcpConn", newest: Sent, delivered: int, now: Nanos) -> None:
-    """One sample of the delivery rate: what was delivered since `newest` left, over the time that took."""
-    counts = conn.counts
-    span = now - newest.delivered_at
-    if span > 0 and delivered:
-        counts.delivery_rate = (counts.delivered + delivered - newest.delivered) * SEC // span
-        counts.delivered_at = now
 
 
 _NONE: list[Sent] = []
@@ -159,6 +153,8 @@ def _take_sacks(conn: "TcpConn", seg: Segment, una: int) -> list[Sent]:
         blocks.append((left, right))
     if not blocks:
         return _NONE
+    if len(blocks) > 1:
+        blocks.sort()
     return conn.board.sack(blocks, una)
 
 
@@ -187,25 +183,36 @@ def _sample(
                 first = sent
             last = sent
     newest = last or (fresh[-1] if fresh else gone[-1])
+    prior = newest.delivered
     note_delivery(conn, newest, delivered, now)
+    note_sacked(conn, fresh)
+    if conn.tcb.sack_ok:
+        adapt_reo_wnd(conn, prior)
     if first is not None and last is not None:
         conn.rtt.on_sample(now - first.sent_at, now)
+        conn.recovery.backoff = 0
         return now - last.sent_at
     if acked and conn.tcb.ts_ok and ts_ecr:
         elapsed = (conn.ts_now(now) - ts_ecr) & MASK32
         if elapsed < 1 << 24:
             conn.rtt.on_sample(max(elapsed, 1) * MSEC, now)
+            conn.recovery.backoff = 0
     return 0
 
 
 def _rearm(conn: "TcpConn", acked: int, delivered: int, now: Nanos) -> None:
-    """RFC 6298 §5.2–5.3: off when nothing is outstanding, from now when something new was acknowledged."""
+    """RFC 6298 §5.2–5.3: off when nothing is outstanding, from now when something new was acknowledged.
+
+    As in Linux also when text was SACKed that left before the first was (last) sent: the first has time yet.
+    """
     at = conn.timers.at
-    tcb = conn.tcb
+    tcb, rec = conn.tcb, conn.recovery
     if tcb.snd_una == tcb.snd_nxt:
         at[T.RTO] = at[T.TLP] = at[T.REORDER] = T.NEVER
         return
     if acked:
+        conn.arm_rto(now)
+    elif delivered and (head := conn.board.first()) is not None and rec.rack_sent_at < head.sent_at:
         conn.arm_rto(now)
     if acked or delivered:
         conn.tlp_stale = True

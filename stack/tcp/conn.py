@@ -13,14 +13,14 @@ from stack.events import CLOSED as EV_CLOSED
 from stack.events import FAILED, WRITABLE
 from stack.ip.link import Link
 from stack.seq import MASK32
+from stack.tcp.castate import Recovery
 from stack.tcp.cc import make_congestion_control
-from stack.tcp.cc.base import CongestionControl
+from stack.tcp.cc.base import CongestionControl, RateSample
 from stack.tcp.ecn import Ecn
 from stack.tcp.extension import ExtraOptions, TcpExtension
 from stack.tcp.info import TcpInfo
 from stack.tcp.options import OptionValue, TcpOptions, check_option
 from stack.tcp.rcvbuf import ReceiveBuffer
-from stack.tcp.recovery import Recovery
 from stack.tcp.recvq import RecvQueue
 from stack.tcp.request import advertised_mss, window_shift
 from stack.tcp.rtt import Rtt
@@ -57,10 +57,13 @@ class Counts:
     """What a connection has done, for tcp_info."""
 
     __slots__ = (
+        "app_limited",
         "bytes_acked",
         "bytes_received",
         "bytes_retrans",
         "bytes_sent",
+        "cwnd_checked_at",
+        "cwnd_used",
         "data_segs_in",
         "data_segs_out",
         "delivered",
@@ -70,10 +73,12 @@ class Counts:
         "last_ack_recv",
         "last_data_recv",
         "last_data_sent",
+        "rate_app_limited",
         "rcv_ooopack",
         "segs_in",
         "segs_out",
         "total_retrans",
+        "window_at",
     )
 
     def __init__(self, now: Nanos) -> None:
@@ -81,7 +86,12 @@ class Counts:
         self.data_segs_in = self.data_segs_out = self.segs_in = self.segs_out = 0
         self.delivered = 0  # bytes, sacked or acked
         self.delivered_at = now
+        self.window_at = now  # when the text left whose delivery was at delivered_at
         self.delivery_rate = 0  # bytes a second, of the last sample
+        self.rate_app_limited = False
+        self.app_limited = 0  # samples are, until this much is delivered; 0: not
+        self.cwnd_used = 0  # most in flight of late, where the program was the limit
+        self.cwnd_checked_at: Nanos = 0
         self.dsack_dups = self.rcv_ooopack = self.total_retrans = 0
         self.last_ack_recv = self.last_data_recv = self.last_data_sent = now
 
@@ -143,6 +153,7 @@ class TcpConn:
         "remote",
         "rst_due",
         "rtt",
+        "sample",
         "sendq",
         "snd_sml",
         "snd_stalled",
@@ -208,6 +219,7 @@ class TcpConn:
         )
         name = options.congestion or knobs.tcp_congestion_control
         self.cc: CongestionControl = make_congestion_control(name, self.tcb.advmss, now)
+        self.sample: RateSample | None = None
         self.counts = Counts(now)
         # what output has to do
         self.dirty = False

@@ -25,11 +25,12 @@ from stack.tcp.options import TcpOptions
 from stack.tcp.output import Packet, next_packet
 from stack.tcp.passive import PassiveOpens
 from stack.tcp.ports import Binding, PortTable
-from stack.tcp.recovery import on_smaller_mss, tlp_schedule
+from stack.tcp.recovery import on_smaller_mss
 from stack.tcp.request import Request
 from stack.tcp.state import CLOSED, SYN_RECEIVED, SYN_SENT, TIME_WAIT
 from stack.tcp.timeouts import deadlines_pass
 from stack.tcp.timers import NEVER
+from stack.tcp.tlp import tlp_schedule
 from stack.units import SEC, Nanos
 from stack.wire.tcp import ACK, FIN, RST, SYN, Segment, parse
 

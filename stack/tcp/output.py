@@ -14,9 +14,12 @@ from stack.ip.link import Link
 from stack.seq import MASK32
 from stack.tcp import timers as T
 from stack.tcp.ecn import ECT0, flags_for, syn_flags
-from stack.tcp.recovery import RECOVERY, REDUCING, may_be_idle, on_retransmit, window
+from stack.tcp.castate import NEW_FIRST, NEW_ONLY, RECOVERY, REDUCING, window
+from stack.tcp.cwv import before_burst, program_is_the_limit, window_is_the_limit
+from stack.tcp.rate import stamp
 from stack.tcp.scoreboard import Sent
 from stack.tcp.state import CLOSED, DRAINING, SYN_RECEIVED, SYN_SENT
+from stack.tcp.undo import on_retransmit
 from stack.units import MSEC, Nanos
 from stack.wire.tcp import ACK, CWR, FIN, PSH, RST, SYN
 from stack.wire.tcp_options import TS_OPTION, TS_OPTION_LEN, TS_PREFIX_INT, emit_sack, emit_syn_options
@@ -51,6 +54,8 @@ def next_packet(conn: "TcpConn", now: Nanos) -> Packet | None:
         packet = None
         if conn.tlp_due:
             packet = _probe_tail(conn, now)
+        if conn.recovery.send_new == NEW_FIRST and packet is None:
+            packet = _frto_new(conn, now)
         packet = packet or _retransmit(conn, now) or _fresh(conn, now)
         if packet is not None:
             return packet
@@ -61,6 +66,19 @@ def next_packet(conn: "TcpConn", now: Nanos) -> Packet | None:
         conn.probe_due -= 1
         return build(conn, conn.tcb.snd_una - 1, ACK, _NO_VIEWS, 0, now)
     return _owed_ack(conn, now)
+
+
+def _frto_new(conn: "TcpConn", now: Nanos) -> Packet | None:
+    """F-RTO, RFC 5682 §3.1 step 2.b: up to two segments of new text; if none may go, the old after all."""
+    rec, tcb = conn.recovery, conn.tcb
+    conn.force_push = True
+    packet = _fresh(conn, now)
+    if packet is None and tcb.snd_nxt > rec.high_seq:
+        rec.send_new = NEW_ONLY
+    elif packet is None:
+        rec.send_new = 0
+        rec.frto = False
+    return packet
 
 
 def _owed_ack(conn: "TcpConn", now: Nanos) -> Packet | None:
@@ -132,13 +150,12 @@ def _option_room(conn: "TcpConn") -> int:
 
 def _retransmit(conn: "TcpConn", now: Nanos) -> Packet | None:
     """The lowest lost text again, as much as the window lets out: RFC 6675 §5 (4.1), never beyond the peer's window."""
-    board = conn.board
-    if board.lost_out <= board.retrans_out:
+    board, tcb, rec = conn.board, conn.tcb, conn.recovery
+    if board.lost_out <= board.retrans_out or rec.send_new == NEW_ONLY:
         return None
     lost = board.next_lost()
     if lost is None:
         return None
-    tcb, rec = conn.tcb, conn.recovery
     mss = tcb.mss_cache - _option_room(conn)
     room = window(conn) - conn.in_flight()
     if room < min(mss, lost.end - lost.start) and conn.in_flight():
@@ -178,9 +195,10 @@ def resend(conn: "TcpConn", sent: Sent, end: int, now: Nanos) -> Packet:
         flags |= FIN
     if end >= sendq.end:
         flags |= PSH
-    conn.board.on_resent(sent, end, now)
-    on_retransmit(conn, end - start, now)
     counts = conn.counts
+    conn.board.on_resent(sent, end, now)
+    stamp(counts, sent, False, now)
+    on_retransmit(conn, end - start, now)
     counts.bytes_retrans += size
     counts.bytes_sent += size
     segs = -(-size // conn.tcb.mss_cache) or 1
@@ -188,7 +206,10 @@ def resend(conn: "TcpConn", sent: Sent, end: int, now: Nanos) -> Packet:
     conn.demux.mib.TcpRetransSegs += segs
     if conn.recovery.ca in REDUCING:
         conn.recovery.prr_out += end - start
-    _sent_something(conn, now)
+    if start == conn.tcb.snd_una:
+        conn.arm_rto(now)  # as in Linux: the first has been given another chance
+    else:
+        _sent_something(conn, now)
     return build(conn, start, flags, views, size, now)
 
 
@@ -198,8 +219,8 @@ def _fresh(conn: "TcpConn", now: Nanos) -> Packet | None:
     nxt = tcb.snd_nxt
     unsent = sendq.end - nxt
     if unsent <= 0:
-        if conn.cwnd_limited and conn.in_flight() + tcb.mss_cache <= conn.cc.cwnd:
-            conn.cwnd_limited = False  # the program is the limit now
+        if (flight := conn.in_flight()) + tcb.mss_cache <= conn.cc.cwnd:
+            program_is_the_limit(conn, flight, now)
         if unsent == 0 and _fin_due(conn):
             return _send_new(conn, nxt, 0, True, now)
         return None
@@ -208,11 +229,11 @@ def _fresh(conn: "TcpConn", now: Nanos) -> Packet | None:
         mss -= _option_room(conn)
     flight = conn.in_flight()
     if not flight:
-        may_be_idle(conn, now)
+        before_burst(conn, now)
     rec = conn.recovery
-    room = (rec.limit if rec.ca in REDUCING else conn.cc.cwnd) - flight
+    room = (window(conn) if rec.ca else conn.cc.cwnd) - flight
     if room < mss and room < unsent and flight:
-        conn.cwnd_limited = True
+        window_is_the_limit(conn, now)
         return None
     usable = tcb.snd_una + tcb.snd_wnd - nxt
     force, conn.force_push = conn.force_push, False
@@ -243,7 +264,10 @@ def _probe_tail(conn: "TcpConn", now: Nanos) -> Packet | None:
     tcb, board = conn.tcb, conn.board
     if fresh:
         size = min(conn.sendq.end - tcb.snd_nxt, tcb.mss_cache - _option_room(conn))
-        return _send_new(conn, tcb.snd_nxt, size, False, now) if size > 0 else None
+        if size <= 0:
+            return None
+        conn.recovery.tlp_high_seq = tcb.snd_nxt + size
+        return _send_new(conn, tcb.snd_nxt, size, False, now)
     last = board.last()
     if last is None or last.sacked:
         return None
@@ -284,7 +308,8 @@ def _send_new(conn: "TcpConn", seq: int, size: int, fin: bool, now: Nanos) -> Pa
         flags |= FIN
         conn.fin_seq = end
         end += 1
-    sent = Sent(seq, end, now, counts.delivered, counts.delivered_at if tcb.snd_una != tcb.snd_nxt else now)
+    sent = Sent(seq, end, now, 0, now)
+    stamp(counts, sent, tcb.snd_una == tcb.snd_nxt, now)
     conn.board.on_sent(sent)
     tcb.snd_nxt = end
     counts.bytes_sent += size

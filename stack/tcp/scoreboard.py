@@ -6,14 +6,15 @@ sent again. All counts are bytes:
     in flight (pipe) = snd_nxt − snd_una − sacked_out − lost_out + retrans_out
 
 `lost_out` counts records deemed lost, sent again or not; `retrans_out` those of them that are sent again and not deemed
-lost once more. Records lie in one list by sequence (look-ups bisect, O(log n)) and in one ordered dict by time of last
-transmission, so loss detection looks at what it marks and one more. SACK blocks seen in the previous ACK are skipped:
-the cost of an ACK is what it changes, not what is in flight.
+lost once more. Records lie in one list by sequence (look-ups bisect, O(log n)) and, while in flight, in a ring linked in
+order of their last transmission, so loss detection looks at what it marks and one more. What is SACKed is also kept as
+merged ranges, so that a block seen before costs a look-up: the cost of an ACK is what it changes, not what is in flight
+(tests/unit/test_ack_cost.py counts).
 """
 
-from bisect import bisect_right
-from collections import OrderedDict
-from heapq import heappop, heappush
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from heapq import heappop, heappush, heapreplace
 from itertools import pairwise
 from operator import attrgetter
 
@@ -39,6 +40,9 @@ class Sent:
         "sacked",
         "sent_at",
         "start",
+        "time_next",
+        "time_prev",
+        "window_at",
     )
 
     def __init__(self, start: int, end: int, sent_at: Nanos, delivered: int, delivered_at: Nanos) -> None:
@@ -48,7 +52,10 @@ class Sent:
         self.first_sent_at = sent_at
         self.delivered = delivered  # bytes the connection had delivered when this left, for the rate sample
         self.delivered_at = delivered_at
+        self.window_at = sent_at  # when the text left whose delivery `delivered_at` is
         self.app_limited = False
+        self.time_next: Sent | None = None  # in the ring of what is in flight
+        self.time_prev: Sent | None = None
         self.retrans = 0  # times sent again
         self.gone = False  # cumulatively acknowledged
         self.sacked = False
@@ -59,6 +66,7 @@ class Sent:
         """A record of [start, end) with the same history."""
         twin = Sent(start, end, self.sent_at, self.delivered, self.delivered_at)
         twin.first_sent_at = self.first_sent_at
+        twin.window_at = self.window_at
         twin.app_limited = self.app_limited
         twin.retrans = self.retrans
         twin.sacked = self.sacked
@@ -70,14 +78,16 @@ class Sent:
 class Scoreboard:
     """The records, their counts, and the queue of what to send again."""
 
-    __slots__ = ("_blocks", "_head", "_recs", "_resend", "by_time", "lost_out", "retrans_out", "sacked_out")
+    __slots__ = ("_head", "_lefts", "_recs", "_resend", "_rights", "_ring", "lost_out", "retrans_out", "sacked_out")
 
     def __init__(self) -> None:
         self._recs: list[Sent] = []
         self._head = 0
-        self.by_time: OrderedDict[Sent, None] = OrderedDict()  # neither sacked nor (lost and not sent again)
+        self._ring = Sent(0, 0, 0, 0, 0)  # joins the ends of the ring: neither sacked nor (lost and not sent again)
+        self._ring.time_next = self._ring.time_prev = self._ring
         self._resend: list[tuple[int, int, Sent]] = []  # heap of lost records, lowest sequence first
-        self._blocks: list[tuple[int, int]] = []  # SACK blocks of the previous ACK
+        self._lefts: list[int] = []  # SACKed ranges, merged, edges in two sorted lists
+        self._rights: list[int] = []
         self.sacked_out = 0
         self.lost_out = 0
         self.retrans_out = 0
@@ -88,7 +98,35 @@ class Scoreboard:
     def on_sent(self, rec: Sent) -> None:
         """A new transmission beyond everything sent so far."""
         self._recs.append(rec)
-        self.by_time[rec] = None
+        ring = self._ring
+        last = ring.time_prev
+        rec.time_prev = last
+        rec.time_next = ring
+        last.time_next = ring.time_prev = rec  # type: ignore[union-attr]
+
+    def _link(self, rec: Sent, after: Sent | None) -> None:
+        """Put `rec` into the ring behind `after`; None: it left last."""
+        before = after or self._ring.time_prev or self._ring
+        nxt = before.time_next or self._ring
+        rec.time_prev = before
+        rec.time_next = nxt
+        before.time_next = nxt.time_prev = rec
+
+    def _unlink(self, rec: Sent) -> None:
+        before, nxt = rec.time_prev, rec.time_next
+        if before is not None and nxt is not None:
+            before.time_next = nxt
+            nxt.time_prev = before
+            rec.time_next = rec.time_prev = None
+
+    def by_time(self) -> Iterator[Sent]:
+        """What is in flight, in order of the last transmission. Whoever takes a record off goes on from the next."""
+        ring = self._ring
+        at = ring.time_next
+        while at is not None and at is not ring:
+            nxt = at.time_next
+            yield at
+            at = nxt
 
     def first(self) -> Sent | None:
         """The oldest record, by sequence."""
@@ -121,8 +159,17 @@ class Scoreboard:
             self._head = 0
         if at == count:
             self._resend.clear()
-            self._blocks = []
+            if self._lefts:
+                self._lefts, self._rights = [], []
+        elif self._lefts and self._lefts[0] < ack:
+            self._trim_ranges(ack)
         return gone
+
+    def _trim_ranges(self, ack: int) -> None:
+        keep = bisect_right(self._rights, ack)
+        del self._lefts[:keep], self._rights[:keep]
+        if self._lefts and self._lefts[0] < ack:
+            self._lefts[0] = ack
 
     def _cut_front(self, rec: Sent, at: int) -> Sent:
         """Shorten `rec` to start at `at`; the front comes back as a record that is counted nowhere."""
@@ -145,9 +192,8 @@ class Scoreboard:
             self.lost_out -= size
             if rec.resent:
                 self.retrans_out -= size
-                self.by_time.pop(rec, None)
-        else:
-            self.by_time.pop(rec, None)
+        if rec.time_next is not None:
+            self._unlink(rec)
 
     def _split(self, index: int, at: int) -> Sent:
         """Cut the record at `index` in two that are both still in flight (or lost); returns the right one."""
@@ -155,9 +201,8 @@ class Scoreboard:
         right = rec.copy(at, rec.end)
         rec.end = at
         self._recs.insert(index + 1, right)
-        if rec in self.by_time:
-            self.by_time[right] = None
-            self._restore_time_order(right)
+        if rec.time_next is not None:
+            self._link(right, rec)
         elif rec.lost:
             heappush(self._resend, (right.start, id(right), right))
         return right
@@ -170,32 +215,45 @@ class Scoreboard:
         """Cut the oldest record after its first `size` bytes."""
         self._split(self._head, self._recs[self._head].start + size)
 
-    def _restore_time_order(self, right: Sent) -> None:
-        """Move what was sent after `right` behind it: an ordered dict has no insert. Once a hole, O(sent later)."""
-        later = []
-        for rec in reversed(self.by_time):
-            if rec is right:
-                continue
-            if rec.sent_at <= right.sent_at:
-                break
-            later.append(rec)
-        for rec in reversed(later):
-            self.by_time.move_to_end(rec)
-
     def sack(self, blocks: list[tuple[int, int]], una: int) -> list[Sent]:
         """Mark what `blocks` (unwrapped, each above `una`) cover. Returns the records that are newly SACKed."""
         fresh: list[Sent] = []
-        for block in blocks:
-            left, right = max(block[0], una), block[1]
-            for seen_left, seen_right in self._blocks:
-                if seen_left <= left < seen_right:
-                    left = min(seen_right, right)
-                if seen_left < right <= seen_right:
-                    right = max(seen_left, left)
-            if left < right:
-                self._sack_range(left, right, fresh)
-        self._blocks = blocks
+        for left, right in blocks:
+            if right > left >= una:
+                self._sack_block(left, right, fresh)
         return fresh
+
+    def _sack_block(self, left: int, right: int, fresh: list[Sent]) -> None:
+        """Mark the gaps that the known ranges leave in one block, then merge it with them. O(log n + what is new)."""
+        lefts, rights = self._lefts, self._rights
+        first = bisect_left(rights, left)  # ranges first..last-1 touch the block
+        last = first
+        at = left
+        while last < len(lefts) and lefts[last] <= right:
+            if lefts[last] > at:
+                self._sack_range(at, lefts[last], fresh)
+            at = max(at, rights[last])
+            last += 1
+        if at < right:
+            self._sack_range(at, right, fresh)
+        if last > first:
+            left, right = min(left, lefts[first]), max(right, rights[last - 1])
+        lefts[first:last] = [left]
+        rights[first:last] = [right]
+
+    def lost_below(self, ranges: int, size: int) -> int:
+        """The sequence number above which `ranges` SACKed ranges lie, or more than `size` SACKed bytes; −1: nowhere."""
+        total = 0
+        for count, (left, right) in enumerate(zip(reversed(self._lefts), reversed(self._rights), strict=True), 1):
+            total += right - left
+            if count >= ranges or total > size:
+                return left
+        return -1
+
+    def between(self, left: int, right: int) -> list[Sent]:
+        """The records that begin in [left, right)."""
+        recs = self._recs
+        return recs[bisect_left(recs, left, self._head, key=_start) : bisect_left(recs, right, self._head, key=_start)]
 
     def _sack_range(self, left: int, right: int, fresh: list[Sent]) -> None:
         recs = self._recs
@@ -251,13 +309,18 @@ class Scoreboard:
         else:
             rec.lost = True
             self.lost_out += size
-        self.by_time.pop(rec, None)
+        if rec.time_next is not None:
+            self._unlink(rec)
         heappush(self._resend, (rec.start, id(rec), rec))
 
-    def mark_all_lost(self) -> None:
-        """After a retransmission timeout everything not SACKed is presumed lost (RFC 6675 §5.1)."""
+    def mark_all_lost(self, since: Nanos = -1) -> None:
+        """After a retransmission timeout everything not SACKed is presumed lost (RFC 6675 §5.1).
+
+        With `since`, what left after that is not: it had no time to be acknowledged. The first is, in any case.
+        """
+        first = self.first()
         for rec in self._recs[self._head :]:
-            if not rec.sacked:
+            if not rec.sacked and (since < 0 or rec.sent_at <= since or rec is first):
                 self.mark_lost(rec)
 
     def forget_sacks(self) -> None:
@@ -267,9 +330,8 @@ class Scoreboard:
                 rec.sacked = False
                 rec.lost = rec.resent = False
                 self.sacked_out -= rec.end - rec.start
-                self.by_time[rec] = None
-        self._blocks = []
-        self._sort_by_time()
+        self._lefts, self._rights = [], []
+        self._sort_ring()
 
     def unmark_lost(self) -> None:
         """Undo: nothing was lost after all. What waits for retransmission counts as in flight again."""
@@ -279,24 +341,29 @@ class Scoreboard:
                 self.lost_out -= size
                 if rec.resent:
                     self.retrans_out -= size
-                else:
-                    self.by_time[rec] = None
                 rec.lost = rec.resent = False
         self._resend.clear()
-        self._sort_by_time()
+        self._sort_ring()
 
-    def _sort_by_time(self) -> None:
-        """Put `by_time` in order after records returned to it; rare, O(n log n)."""
-        self.by_time = OrderedDict.fromkeys(sorted(self.by_time, key=attrgetter("sent_at", "end")))
+    def _sort_ring(self) -> None:
+        """Make the ring anew after records returned to it; rare, O(n log n)."""
+        ring = self._ring
+        ring.time_next = ring.time_prev = ring
+        live = [rec for rec in self._recs[self._head :] if not rec.sacked and (not rec.lost or rec.resent)]
+        for rec in sorted(live, key=attrgetter("sent_at", "end")):
+            self._link(rec, None)
 
     def next_lost(self) -> Sent | None:
         """The lowest lost record not yet sent again, left in place. Amortised O(log n)."""
         heap = self._resend
         while heap:
-            rec = heap[0][2]
+            start, _, rec = heap[0]
             if rec.lost and not (rec.resent or rec.sacked or rec.gone):
-                return rec
-            heappop(heap)
+                if start == rec.start:
+                    return rec
+                heapreplace(heap, (rec.start, id(rec), rec))  # its front was cut off since
+            else:
+                heappop(heap)
         return None
 
     def on_resent(self, rec: Sent, end: int, now: Nanos) -> None:
@@ -308,16 +375,17 @@ class Scoreboard:
             self.retrans_out += rec.end - rec.start
         rec.retrans += 1
         rec.sent_at = now
-        self.by_time[rec] = None
-        self.by_time.move_to_end(rec)
+        if rec.time_next is not None:
+            self._unlink(rec)
+        self._link(rec, None)
 
     def clear(self) -> None:
         """Forget everything."""
         self._recs.clear()
         self._head = 0
-        self.by_time.clear()
+        self._ring.time_next = self._ring.time_prev = self._ring
         self._resend.clear()
-        self._blocks = []
+        self._lefts, self._rights = [], []
         self.sacked_out = self.lost_out = self.retrans_out = 0
 
     def check(self) -> None:
@@ -333,5 +401,10 @@ class Scoreboard:
         for left, right in pairwise(recs):
             if left.end != right.start:
                 raise InvariantBroken("records do not tile")
-        if {id(r) for r in self.by_time} != {id(r) for r in live if not r.lost or r.resent}:
-            raise InvariantBroken("by_time does not hold exactly what is in flight")
+        ring = list(self.by_time())
+        if {id(r) for r in ring} != {id(r) for r in live if not r.lost or r.resent}:
+            raise InvariantBroken("the ring does not hold exactly what is in flight")
+        if any(a.sent_at > b.sent_at for a, b in pairwise(ring)):
+            raise InvariantBroken("the ring is not in order of time")
+        if sum(self._rights) - sum(self._lefts) != self.sacked_out:
+            raise InvariantBroken("SACKed ranges")

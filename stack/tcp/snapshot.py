@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from stack.tcp import timers as T
 from stack.tcp.cc.base import INFINITE
 from stack.tcp.info import TcpInfo
-from stack.tcp.recovery import CA_NAMES
+from stack.tcp.castate import CA_NAMES
 from stack.units import MSEC, USEC, Nanos
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def make_info(conn: "TcpConn", now: Nanos) -> TcpInfo:
         state=conn.state.name,
         ca_state=CA_NAMES[conn.recovery.ca],
         congestion=cc.name,
-        retransmits=conn.recovery.backoff,
+        retransmits=conn.recovery.retransmits,
         backoff=conn.recovery.backoff,
         options=options,
         snd_wscale=tcb.snd_wscale,

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 
 from stack.tcp import timers as T
 from stack.tcp.output import PROBE_NEW, PROBE_OLD, arm_persist
-from stack.tcp.recovery import DISORDER, NO_MARK, OPEN, after_timer, on_rto, rack_detect
+from stack.tcp.castate import NO_MARK, RECOVERY
+from stack.tcp.rack import detect
+from stack.tcp.recovery import after_timer, on_rto
 from stack.tcp.state import SYN_RECEIVED, SYN_SENT
 from stack.units import MSEC, SEC, Nanos
 
@@ -54,11 +56,28 @@ def _rto(conn: "TcpConn", now: Nanos) -> None:
     rec = conn.recovery
     limit = (knobs.tcp_orphan_retries or ORPHAN_RETRIES) if conn.orphan else knobs.tcp_retries2
     head = conn.board.first()
-    if rec.backoff >= limit or (head is not None and _user_timeout(conn, head.first_sent_at, now)):
+    if _timed_out(conn, limit, now) or (head is not None and _user_timeout(conn, head.first_sent_at, now)):
         _give_up(conn)
         return
     on_rto(conn, now)
     conn.arm_rto(now)
+
+
+def _timed_out(conn: "TcpConn", limit: int, now: Nanos) -> bool:
+    """R2 of RFC 9293 §3.8.3 in Linux's reading: as long as `limit` doublings from the least RTO would have taken.
+
+    retransmits_timed_out(): so a path with a long RTO is not given up later than one with a short one.
+    """
+    rec = conn.recovery
+    if not rec.retransmits:
+        return False
+    least, most = conn.rtt.rto_min, conn.rtt.rto_max
+    doublings = max((most // least).bit_length() - 1, 0)
+    if limit <= doublings:
+        patience = ((2 << limit) - 1) * least
+    else:
+        patience = ((2 << doublings) - 1) * least + (limit - doublings) * most
+    return now - rec.retry_since >= patience
 
 
 def _user_timeout(conn: "TcpConn", since: Nanos, now: Nanos) -> bool:
@@ -76,15 +95,16 @@ def _give_up(conn: "TcpConn") -> None:
 def _reorder(conn: "TcpConn", now: Nanos) -> None:
     """RFC 8985 §6.2 step 5: what was on the edge is late now."""
     flight = conn.in_flight()
-    rack_detect(conn, now)
-    if conn.board.lost_out:
+    conn.recovery.marked = 0
+    detect(conn, now)
+    if conn.recovery.marked:
         after_timer(conn, flight, now)
 
 
 def _tlp(conn: "TcpConn", now: Nanos) -> None:
     """RFC 8985 §7.3: send something, so that an ACK shows what is missing. New text if any may go, else the last."""
     rec, tcb = conn.recovery, conn.tcb
-    if rec.ca not in (OPEN, DISORDER) or tcb.snd_una == tcb.snd_nxt:
+    if rec.ca >= RECOVERY or tcb.snd_una == tcb.snd_nxt:
         return
     unsent = conn.sendq.end - tcb.snd_nxt
     rec.tlp_high_seq = tcb.snd_nxt

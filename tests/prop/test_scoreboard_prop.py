@@ -106,7 +106,7 @@ class ScoreboardModel(RuleBasedStateMachine):
         assert board.lost_out == sum(1 for m in marks if m & LOST)
         assert board.retrans_out == sum(1 for m in marks if m & RESENT)
         assert [at for rec in board.outstanding() for at in range(rec.start, rec.end)] == sorted(self.marks)
-        times = [rec.sent_at for rec in board.by_time]
+        times = [rec.sent_at for rec in board.by_time()]
         assert times == sorted(times)
 
 

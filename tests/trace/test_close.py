@@ -315,7 +315,8 @@ def test_an_orphan_gives_up_early(wire):
         +0     out    F.  1:1
         +210ms out    F.  1:1
         +420ms out    F.  1:1
-        +850ms check  conns == 0
+        +840ms out    F.  1:1                       # 1.26 s since the first: not yet 1.4 s
+        +1680ms check conns == 0
         +10s   quiet
     """)
 

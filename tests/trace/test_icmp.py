@@ -43,7 +43,8 @@ def test_a_soft_error_explains_a_timeout(wire):
         +5ms   in     icmp host-unreach
         +200ms..210ms out P. 1:101
         +420ms out    P.  1:101
-        +900ms check  state is CLOSED and error is EHOSTUNREACH
+        +840ms out    P.  1:101
+        +1700ms check  state is CLOSED and error is EHOSTUNREACH
     """)
 
 
