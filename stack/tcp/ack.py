@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING
 
 from stack.seq import HALF32, MASK32
 from stack.tcp import timers as T
+from stack.tcp.castate import OPEN
 from stack.tcp.ecn import on_echo
 from stack.tcp.rack import adapt_reo_wnd, note_sacked, rack_update
 from stack.tcp.rate import note_delivery
 from stack.tcp.recovery import on_ack, on_plain_ack
-from stack.tcp.castate import OPEN
 from stack.tcp.scoreboard import Sent
 from stack.tcp.undo import on_dsack
 from stack.units import MSEC, Nanos
@@ -210,9 +210,7 @@ def _rearm(conn: "TcpConn", acked: int, delivered: int, now: Nanos) -> None:
     if tcb.snd_una == tcb.snd_nxt:
         at[T.RTO] = at[T.TLP] = at[T.REORDER] = T.NEVER
         return
-    if acked:
-        conn.arm_rto(now)
-    elif delivered and (head := conn.board.first()) is not None and rec.rack_sent_at < head.sent_at:
+    if acked or (delivered and (head := conn.board.first()) is not None and rec.rack_sent_at < head.sent_at):
         conn.arm_rto(now)
     if acked or delivered:
         conn.tlp_stale = True

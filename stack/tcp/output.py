@@ -13,9 +13,9 @@ from stack.checksum import finish, ones_sum
 from stack.ip.link import Link
 from stack.seq import MASK32
 from stack.tcp import timers as T
-from stack.tcp.ecn import ECT0, flags_for, syn_flags
 from stack.tcp.castate import NEW_FIRST, NEW_ONLY, RECOVERY, REDUCING, window
 from stack.tcp.cwv import before_burst, program_is_the_limit, window_is_the_limit
+from stack.tcp.ecn import ECT0, flags_for, syn_flags
 from stack.tcp.rate import stamp
 from stack.tcp.scoreboard import Sent
 from stack.tcp.state import CLOSED, DRAINING, SYN_RECEIVED, SYN_SENT

@@ -57,8 +57,7 @@ def note_sacked(conn: "TcpConn", fresh: list[Sent]) -> None:
         rec.reord_seen += 1
         conn.demux.mib.TcpExtTCPSACKReorder += 1
     for sent in fresh:
-        if sent.end > rec.fack:
-            rec.fack = sent.end
+        rec.fack = max(rec.fack, sent.end)
 
 
 def adapt_reo_wnd(conn: "TcpConn", prior_delivered: int) -> None:

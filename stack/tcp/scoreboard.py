@@ -6,8 +6,8 @@ sent again. All counts are bytes:
     in flight (pipe) = snd_nxt − snd_una − sacked_out − lost_out + retrans_out
 
 `lost_out` counts records deemed lost, sent again or not; `retrans_out` those of them that are sent again and not deemed
-lost once more. Records lie in one list by sequence (look-ups bisect, O(log n)) and, while in flight, in a ring linked in
-order of their last transmission, so loss detection looks at what it marks and one more. What is SACKed is also kept as
+lost once more. Records lie in one list by sequence (look-ups bisect, O(log n)) and, while in flight, in a ring in
+order of the last transmission, so loss detection looks at what it marks and one more. What is SACKed is also kept as
 merged ranges, so that a block seen before costs a look-up: the cost of an ACK is what it changes, not what is in flight
 (tests/unit/test_ack_cost.py counts).
 """

@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 from stack.tcp import timers as T
+from stack.tcp.castate import CA_NAMES
 from stack.tcp.cc.base import INFINITE
 from stack.tcp.info import TcpInfo
-from stack.tcp.castate import CA_NAMES
 from stack.units import MSEC, USEC, Nanos
 
 if TYPE_CHECKING:

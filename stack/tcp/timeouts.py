@@ -4,8 +4,8 @@ import errno
 from typing import TYPE_CHECKING
 
 from stack.tcp import timers as T
-from stack.tcp.output import PROBE_NEW, PROBE_OLD, arm_persist
 from stack.tcp.castate import NO_MARK, RECOVERY
+from stack.tcp.output import PROBE_NEW, PROBE_OLD, arm_persist
 from stack.tcp.rack import detect
 from stack.tcp.recovery import after_timer, on_rto
 from stack.tcp.state import SYN_RECEIVED, SYN_SENT
@@ -53,7 +53,6 @@ def _rto(conn: "TcpConn", now: Nanos) -> None:
         return
     if conn.tcb.snd_una == conn.tcb.snd_nxt:
         return
-    rec = conn.recovery
     limit = (knobs.tcp_orphan_retries or ORPHAN_RETRIES) if conn.orphan else knobs.tcp_retries2
     head = conn.board.first()
     if _timed_out(conn, limit, now) or (head is not None and _user_timeout(conn, head.first_sent_at, now)):

@@ -1,6 +1,6 @@
 """Tail loss probes, RFC 8985 §7: where nothing more is sent, no ACK can show what is missing; so send something.
 
-One probe at a time, at most one per round trip: new text if any may go, else the last segment again. Deviation, Linux's:
+One probe at a time, at most one per round trip: new text if any may go, else the last segment again. As in Linux
 the probe timer adds two milliseconds to twice the srtt, and for a lone segment tcp_rto_min instead of a guess at the
 peer's delayed ACK.
 """
@@ -22,7 +22,7 @@ def tlp_schedule(conn: "TcpConn", now: Nanos) -> None:
     rec, rtt, at = conn.recovery, conn.rtt, conn.timers.at
     if (
         conn.tcb.snd_una == conn.tcb.snd_nxt
-        or (rec.ca != OPEN and rec.ca != CWR)
+        or rec.ca not in (OPEN, CWR)
         or not conn.tcb.sack_ok
         or conn.board.sacked_out
         or rec.tlp_high_seq != NO_MARK
