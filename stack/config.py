@@ -37,7 +37,38 @@ class Sysctl:
     )
     ipfrag_time: int = _knob("net.ipv4.ipfrag_time", 30, "seconds to wait for a missing fragment", low=1, high=3600)
     ip6frag_time: int = _knob("net.ipv6.ip6frag_time", 60, "the same for IPv6, RFC 8200 §4.5", low=1, high=3600)
+    ip6frag_high_thresh: int = _knob(
+        "net.ipv6.ip6frag_high_thresh", 4194304, "the same bound for IPv6 datagrams", high=I31
+    )
+    auto_flowlabels: int = _knob(
+        "net.ipv6.auto_flowlabels",
+        1,
+        "flow labels of UDP and TCP; 0: none, 1: all, 2: if asked, 3: even if not",
+        high=3,
+    )
+    igmp_max_memberships: int = _knob(
+        "net.ipv4.igmp_max_memberships", 20, "groups that one endpoint may join (live)", high=I31
+    )
+    igmp_max_msf: int = _knob("net.ipv4.igmp_max_msf", 10, "sources in one IPv4 group filter (live)", high=I31)
+    mld_max_msf: int = _knob("net.ipv6.mld_max_msf", 64, "sources in one IPv6 group filter (live)", high=I31)
+    igmp_qrv: int = _knob(
+        "net.ipv4.igmp_qrv", 2, "times that an IGMP state change is reported, until a querier says", low=1, high=255
+    )
+    mld_qrv: int = _knob("net.ipv6.mld_qrv", 2, "the same for MLD", low=1, high=255)
     icmp_echo_ignore_all: int = _knob("net.ipv4.icmp_echo_ignore_all", 0, "1: do not answer ping (live)")
+    icmp6_echo_ignore_all: int = _knob("net.ipv6.icmp.echo_ignore_all", 0, "the same for IPv6 (live)")
+    icmp_echo_ignore_broadcasts: int = _knob(
+        "net.ipv4.icmp_echo_ignore_broadcasts", 1, "1: do not answer pings to broadcast or a group (live)"
+    )
+    icmp6_echo_ignore_multicast: int = _knob(
+        "net.ipv6.icmp.echo_ignore_multicast", 0, "1: do not answer pings to an IPv6 group (live)"
+    )
+    icmp_ratemask: int = _knob(
+        "net.ipv4.icmp_ratemask", 6168, "bit n: messages of type n are rate-limited (live)", high=I31
+    )
+    icmp6_ratelimit: int = _knob(
+        "net.ipv6.icmp.ratelimit", 1000, "milliseconds between ICMPv6 errors to one target (live)", high=I31
+    )
     icmp_ratelimit: int = _knob(
         "net.ipv4.icmp_ratelimit", 1000, "milliseconds between ICMP errors to one target (live)", high=I31
     )
@@ -49,6 +80,9 @@ class Sysctl:
     )
     rmem_default: int = _knob(
         "net.core.rmem_default", 212992, "receive buffer of UDP and echo sockets, bytes", low=2304, high=I31
+    )
+    wmem_default: int = _knob(
+        "net.core.wmem_default", 212992, "send buffer of UDP, echo and raw sockets, bytes", low=4608, high=I31
     )
     # --- tcp
     tcp_window_scaling: int = _knob("net.ipv4.tcp_window_scaling", 1, "offer and accept window scale, RFC 7323")

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from stack.checksum import finish, ones_sum
 from stack.dgram import Datagram, DatagramEndpoint, SockAddr, is_any
+from stack.dgram_options import SendControl
 from stack.errors import InvariantBroken, StackError
+from stack.errqueue import SockError
 from stack.ip import output
 from stack.ip.addr import ANY4, ANY6
 from stack.ip.inbound import UNICAST, Inbound
@@ -60,7 +62,9 @@ class EchoEndpoint(DatagramEndpoint):
         self.remote = None
         self.local = (self._bound, self.local[1])
 
-    def sendto(self, data: bytes | memoryview, dest: SockAddr | None, now: Nanos) -> None:
+    def sendto(
+        self, data: bytes | memoryview, dest: SockAddr | None, now: Nanos, control: SendControl | None = None
+    ) -> None:
         """Send an echo request; identifier and checksum in `data` are replaced.
 
         Raises EINVAL if it is none, and as `UdpEndpoint.sendto`.
@@ -73,10 +77,14 @@ class EchoEndpoint(DatagramEndpoint):
             raise StackError(errno.EINVAL, "not an echo request")
         if len(data) > (0xFFFF if self.v6 else 0xFFFF - ipv4.IPV4_LEN):
             raise StackError(errno.EMSGSIZE, f"{len(data)} bytes")
-        addr, route = self._route(dest[0])
+        way = self._way(dest[0], control)
+        addr, route = way.addr, way.route
+        if not way.cut and len(data) + (40 if self.v6 else 20) > route.mtu:
+            raise self._too_big((addr, 0), route.mtu, len(data))
         if not self.local[1]:
             self._table.claim(self, 0)
-        stack, options = self._stack, self.options
+        self._charge_sent(len(data))
+        stack = self._stack
         proto = ipv6.ICMP6 if self.v6 else ipv4.ICMP
         head = bytes(data[:2]) + bytes(2) + self.local[1].to_bytes(2, "big")
         rest = data[IDENT + 2 :]
@@ -84,7 +92,7 @@ class EchoEndpoint(DatagramEndpoint):
         if self.v6:
             total += ipv4.pseudo_sum(route.src, addr, proto, len(data))
         header = head[:2] + finish(total).to_bytes(2, "big") + head[4:]
-        output.send(stack, route, addr, proto, header, rest, ttl=options.ttl, tos=options.tos, df=True)
+        output.send(stack, route, addr, proto, header, rest, ttl=way.ttl, tos=way.tos, df=way.df)
         stack.mib.IcmpOutMsgs += not self.v6
         stack.mib.IcmpOutEchos += not self.v6
         stack.mib.Icmp6OutMsgs += self.v6
@@ -94,8 +102,7 @@ class EchoEndpoint(DatagramEndpoint):
         """Give the identifier back."""
         if not self.closed:
             self.closed = True
-            self.owner = None
-            self._drop_queue()
+            self._forget_all()
             self._table.release(self)
 
 
@@ -147,17 +154,13 @@ class EchoTable:
             data = memoryview(inb.pkt)[inb.l4 : inb.end]
             endpoint.deliver(Datagram(data, inb.src, 0, inb.dst, inb.ttl, inb.tos, inb.link, len(inb.pkt)))
 
-    def icmp_error(self, local: bytes, remote: bytes, data: bytes, err: int, hard: bool) -> bool:
-        """An ICMP error quotes the message `data`, local → remote: False if no endpoint can have sent it."""
+    def icmp_error(self, local: bytes, data: bytes, report: SockError, hard: bool) -> int:
+        """An ICMP error quotes the message `data`, local → report.dst: as UdpDemux.icmp_error."""
         v6 = len(local) == 16
         if data[0] != (ECHO6 if v6 else ECHO):
-            return False
-        endpoint = self._find(data[IDENT : IDENT + 2], v6, local, remote)
-        if endpoint is None:
-            return False
-        if hard and endpoint.remote is not None:
-            endpoint.fail(err)
-        return True
+            return 0
+        endpoint = self._find(data[IDENT : IDENT + 2], v6, local, report.dst[0])
+        return 0 if endpoint is None else 1 + endpoint.on_report(report, hard)
 
     def check(self) -> None:
         """Identifiers and endpoints agree."""

@@ -23,12 +23,14 @@ from stack.ip import input as ip_input
 from stack.ip.addr import LOOPBACK4, LOOPBACK6, show_addr
 from stack.ip.icmp import Icmp
 from stack.ip.link import Link
+from stack.ip.multicast import Multicast
 from stack.ip.pmtu import PmtuCache
 from stack.ip.reasm import Reassembler
 from stack.ip.route import Entry, Route, RouteTable
 from stack.mib import Mib
+from stack.raw import RawTable
 from stack.tcp.demux import TcpDemux
-from stack.udp import UdpDemux
+from stack.udp_demux import UdpDemux
 from stack.units import Nanos
 from stack.wire.ipv6 import IPV6_MIN_MTU
 
@@ -56,6 +58,10 @@ class Stack:
         self.lo = Link("lo", 1, 65535, [(LOOPBACK4, 8), (LOOPBACK6, 128)], loopback=True)
         self.links: dict[str, Link] = {"lo": self.lo}
         self.outbox: deque[Packet] = deque()  # finished packets without a connection
+        self.looped: deque[Packet] = deque()  # copies of what went to all, for ourselves
+        self.drained = 0  # how often the outbox was found empty after it had not been
+        self.blocked: dict[int, Any] = {}  # endpoints that wait for it to drain, by id
+        self.flow_seed = self.entropy.u32()
         self.pmtu = PmtuCache(self.mib)
         self.routes = RouteTable(self.pmtu)
         self.routes.rebuild(self.links.values())
@@ -67,10 +73,12 @@ class Stack:
         self._lo_backlog = False
         self.reasm4 = Reassembler(self, v6=False)
         self.reasm6 = Reassembler(self, v6=True)
-        self._timed = (self.reasm4, self.reasm6, self.pmtu)  # … and TCP
         self.icmp = Icmp(self)
         self.icmp.echo = EchoTable(self)
         self.udp = UdpDemux(self)
+        self.raw = RawTable(self)
+        self.multicast = Multicast(self)
+        self._timed = (self.reasm4, self.reasm6, self.pmtu, self.multicast)  # … and TCP
         self.tcp = TcpDemux(self)
         self.flows = self.tcp.flows
 
@@ -113,16 +121,31 @@ class Stack:
             raise StackError(errno.EINVAL, f"cannot remove {link.name}")
         link.up = False
         del self.links[link.name]
+        self.multicast.forget_link(link)
         self.routes.rebuild(self.links.values())
 
-    def add_addr(self, link: Link, addr: bytes, length: int) -> None:
+    def add_addr(
+        self, link: Link, addr: bytes, length: int, *, deprecated: bool = False, temporary: bool = False
+    ) -> None:
         """One more own address, with a default route if it is the link's first of its family. Raises EEXIST, EINVAL."""
         self._check_addr(addr, length)
         _check_mtu(link.mtu, len(addr) == 16)
         link.addrs.append((addr, length))
+        self.set_addr_flags(link, addr, deprecated=deprecated, temporary=temporary)
         self.routes.rebuild(self.links.values())
         if not any(e.link is link and not e.length and len(e.prefix) == len(addr) for e in self.routes.entries()):
             self._add_default(link, len(addr), None)
+
+    def set_addr_flags(
+        self, link: Link, addr: bytes, *, deprecated: bool | None = None, temporary: bool | None = None
+    ) -> None:
+        """Say what source address selection should know of an own address (RFC 6724 §5, rules 3 and 7)."""
+        for flags, wanted in ((link.deprecated, deprecated), (link.temporary, temporary)):
+            if wanted:
+                flags.add(addr)
+            elif wanted is False:
+                flags.discard(addr)
+        self.routes.version += 1
 
     def remove_addr(self, link: Link, addr: bytes) -> None:
         """Give an address up. Raises EADDRNOTAVAIL."""
@@ -130,17 +153,21 @@ class Stack:
         if len(kept) == len(link.addrs):
             raise StackError(errno.EADDRNOTAVAIL, f"{show_addr(addr)} is not on {link.name}")
         link.addrs[:] = kept
+        link.deprecated.discard(addr)
+        link.temporary.discard(addr)
         self.routes.rebuild(self.links.values())
 
     def set_link_mtu(self, link: Link, mtu: int) -> None:
         """Change a link's MTU and tell TCP. Raises EINVAL."""
         _check_mtu(mtu, any(len(addr) == 16 for addr, _length in link.addrs))
         link.mtu = mtu
+        self.routes.version += 1
         self.tcp.link_mtu_changed(link)
 
     def set_link_up(self, link: Link, up: bool) -> None:
         """Administrative state: a link that is down receives nothing, and no route leads over it."""
         link.up = up
+        self.routes.version += 1
 
     def _check_addr(self, addr: bytes, length: int) -> None:
         if len(addr) not in (4, 16) or not 0 <= length <= len(addr) * 8:
@@ -206,14 +233,20 @@ class Stack:
         budget = LO_BUDGET
         self._lo_backlog = False
         while True:
+            if self.looped:
+                link, iovec = self.looped.popleft()
+                ip_input.receive_looped(self, b"".join(iovec), now, link)
             if outbox:
                 packet = outbox.popleft()
                 link, iovec = packet
                 link.stats.tx_packets += 1
                 link.stats.tx_bytes += sum(map(len, iovec)) - 10
             else:
+                if self.blocked:
+                    self._tell_drained()
                 made = self.tcp.poll_transmit(now)  # counts for itself: it knows the sizes
                 if made is None:
+                    self.drained += 1
                     return None
                 packet = made
                 link, iovec = packet
@@ -228,6 +261,16 @@ class Stack:
             if not budget:
                 self._lo_backlog = True
                 return None
+
+    def _tell_drained(self) -> None:
+        self.drained += 1
+        blocked, self.blocked = self.blocked, {}
+        for endpoint in blocked.values():
+            endpoint.on_drained()
+
+    def watch_tcp(self, watched: bool) -> None:
+        """For raw endpoints: while one wants TCP's packets, none may take the fast path around it."""
+        self.flows = {} if watched else self.tcp.flows
 
     # --- time
 
@@ -249,7 +292,10 @@ class Stack:
         self.tcp.handle_timeout(now)
         self.reasm4.handle_timeout(now)
         self.reasm6.handle_timeout(now)
-        self.pmtu.handle_timeout(now)
+        self.multicast.handle_timeout(now)
+        wider = self.pmtu.handle_timeout(now)
+        if wider:
+            self.tcp.pmtu_raised(wider)
 
     # --- events
 
@@ -275,8 +321,10 @@ class Stack:
 
     def check(self) -> None:
         """Raise InvariantBroken if any organ contradicts itself. For tests and the debug socket."""
-        for organ in (self.routes, self.pmtu, self.reasm4, self.reasm6, self.icmp, self.icmp.echo, self.udp, self.tcp):
+        for organ in (self.routes, self.pmtu, self.reasm4, self.reasm6, self.multicast, self.icmp, self.icmp.echo):
             organ.check()
+        for demux in (self.udp, self.raw, self.tcp):
+            demux.check()
         if len(self._ready) != len(set(map(id, self._ready))):
             raise InvariantBroken("an endpoint is in the ready queue twice")
         for endpoint in self._ready:

@@ -38,12 +38,15 @@ class Mib:
     IcmpInEchos: int = 0
     IcmpInEchoReps: int = 0
     IcmpInRedirects: int = 0
+    IcmpInTimestamps: int = 0
+    IcmpInTimestampReps: int = 0
     IcmpOutMsgs: int = 0
     IcmpOutErrors: int = 0
     IcmpOutDestUnreachs: int = 0
     IcmpOutTimeExcds: int = 0
     IcmpOutEchos: int = 0
     IcmpOutEchoReps: int = 0
+    IcmpOutTimestampReps: int = 0
     IcmpOutRateLimitGlobal: int = 0
     IcmpOutRateLimitHost: int = 0
     TcpActiveOpens: int = 0
@@ -104,6 +107,8 @@ class Mib:
     Icmp6InRedirects: int = 0
     Icmp6OutMsgs: int = 0
     Icmp6OutErrors: int = 0
+    Icmp6OutRateLimitHost: int = 0
+    Icmp6OutMLDv2Reports: int = 0
     Icmp6OutDestUnreachs: int = 0
     Icmp6OutTimeExcds: int = 0
     Icmp6OutParmProblems: int = 0
@@ -168,6 +173,7 @@ class Mib:
     TcpExtTCPDelivered: int = 0
     NuseInMalformed: int = 0
     NuseInWrongLink: int = 0
+    NuseInNotJoined: int = 0
     NuseOutLinkDown: int = 0
     NuseOutboxDrops: int = 0
     NuseReasmEvicted: int = 0

@@ -31,6 +31,7 @@ LEVELS = [
     ("stack.checksum", 0),
     ("stack.errors", 0),
     ("stack.events", 0),
+    ("stack.errqueue", 0),
     ("stack.config", 0),
     ("stack.mib", 0),
     ("stack.entropy", 0),
@@ -46,7 +47,10 @@ LEVELS = [
     ("stack.tcp.cc", 2),
     ("stack.tcp", 3),
     ("stack.dgram", 3),
+    ("stack.dgram_options", 3),
     ("stack.udp", 3),
+    ("stack.udp_demux", 3),
+    ("stack.raw", 3),
     ("stack.echo", 3),
     ("stack.host", 4),
 ]

@@ -16,3 +16,13 @@ def parse_addr(text: str) -> bytes:
 def show_addr(addr: bytes) -> str:
     """Text of a 4- or 16-byte address, as `ip addr` writes it."""
     return str(ipaddress.ip_address(addr))
+
+
+def is_multicast(addr: bytes) -> bool:
+    """224.0.0.0/4 or ff00::/8."""
+    return addr[0] & 0xF0 == 0xE0 if len(addr) == 4 else addr[0] == 0xFF
+
+
+def common_bits(a: bytes, b: bytes) -> int:
+    """Length of the common prefix of two addresses of one family."""
+    return len(a) * 8 - (int.from_bytes(a, "big") ^ int.from_bytes(b, "big")).bit_length()

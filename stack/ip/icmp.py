@@ -1,24 +1,21 @@
 """ICMP and ICMPv6: echo answered, errors sent and errors understood. RFC 792, RFC 1122 §3.2.2, RFC 4443.
 
-Echo is warm and touches no payload: the checksum is updated, not computed. Errors are cold, so dpkt decodes what they
-quote and builds what we send. An error that arrives is believed as far as it quotes a packet of an endpoint that we
-have (RFC 5927 §4); it becomes an errno by Linux's tables. Redirects and neighbour discovery are counted and ignored:
-a TUN is point to point.
+Echo is warm and touches no payload: the checksum is updated, not computed. Errors are cold, so dpkt builds what we
+send; those that arrive are ip.icmp_error's. Redirects and neighbour discovery are counted and ignored: a
+TUN is point to point, so another gateway on it would be the same wire (heeding them, RFC 1122 §3.2.2.2, has no effect).
 """
 
 from typing import TYPE_CHECKING, Any
 
 import dpkt
 
-from stack.checksum import ones_sum
-from stack.errors import Malformed, StackError
-from stack.ip import output
-from stack.ip.icmp_errno import errno4, errno6
+from stack.checksum import finish, ones_sum
+from stack.errors import StackError
+from stack.ip import icmp_error, output
+from stack.ip.addr import is_multicast
 from stack.ip.inbound import UNICAST, Inbound
-from stack.ip.pmtu import plateau
 from stack.ip.ratelimit import IcmpRateLimit
-from stack.ip.route import is_multicast
-from stack.units import Nanos
+from stack.units import MSEC, Nanos
 from stack.wire import icmp as wire
 from stack.wire import ipv4, ipv6
 
@@ -26,20 +23,7 @@ if TYPE_CHECKING:
     from stack.echo import EchoTable
     from stack.host import Stack
 
-QUOTE_SEEN = 128  # bytes of a quoted packet that we look at: headers and eight bytes of transport
 QUOTE4, QUOTE6 = 576 - 28, ipv6.IPV6_MIN_MTU - 48  # bytes that we quote, RFC 1812 §4.3.2.3, RFC 4443 §2.4
-
-
-class _Quoted4(dpkt.ip.IP):  # type: ignore[misc]
-    """A quoted IPv4 packet; its payload stays bytes, so a hostile one cannot make dpkt decode the whole zoo."""
-
-    _protosw: dict[int, Any] = {}  # noqa: RUF012 — dpkt's own name and shape
-
-
-class _Quoted6(dpkt.ip6.IP6):  # type: ignore[misc]
-    """The same for IPv6."""
-
-    _protosw: dict[int, Any] = {}  # noqa: RUF012
 
 
 _IN4 = {
@@ -49,6 +33,8 @@ _IN4 = {
     wire.ECHO: "IcmpInEchos",
     wire.TIME_EXCEEDED: "IcmpInTimeExcds",
     wire.PARAM_PROBLEM: "IcmpInParmProbs",
+    wire.TIMESTAMP: "IcmpInTimestamps",
+    wire.TIMESTAMP_REPLY: "IcmpInTimestampReps",
 }
 _IN6 = {
     wire.UNREACHABLE6: "Icmp6InDestUnreachs",
@@ -98,17 +84,22 @@ class Icmp:
             mib.IcmpInCsumErrors += 1
             mib.IcmpInErrors += 1
             return
-        kind, code, csum, _ident, mtu = wire.ICMP_HDR.unpack_from(pkt, l4)
+        kind, code, csum, _ident, _seq = wire.ICMP_HDR.unpack_from(pkt, l4)
         self._count(_IN4.get(kind))
-        if kind == wire.ECHO:
-            # Broadcast echo is smurf's amplifier: Linux's icmp_echo_ignore_broadcasts, RFC 1122 §3.2.2.6.
-            if inb.kind == UNICAST and not self._stack.sysctl.icmp_echo_ignore_all:
+        sysctl = self._stack.sysctl
+        if kind in (wire.ECHO, wire.TIMESTAMP):
+            # Answers to broadcasts are smurf's amplifier, RFC 1122 §3.2.2.6 and §3.2.2.8.
+            if inb.kind != UNICAST and sysctl.icmp_echo_ignore_broadcasts:
+                return
+            if kind == wire.TIMESTAMP:
+                self._stamp(inb, now)
+            elif not sysctl.icmp_echo_ignore_all and self._may_answer(inb, wire.ECHO_REPLY, now):
                 header = bytes((wire.ECHO_REPLY, code)) + ((csum + 0x0800) % 0xFFFF or 0xFFFF).to_bytes(2, "big")
                 self._answer(inb, ipv4.ICMP, header, "IcmpOutEchoReps", inb.tos)
         elif kind == wire.ECHO_REPLY:
             self.echo.receive(inb)
         elif kind in (wire.UNREACHABLE, wire.TIME_EXCEEDED, wire.PARAM_PROBLEM):
-            self._error_in4(inb, kind, code, mtu, now)
+            icmp_error.receive4(self._stack, inb, now)
 
     def receive6(self, inb: Inbound, now: Nanos) -> None:
         """One ICMPv6 message. Raises Malformed."""
@@ -123,15 +114,34 @@ class Icmp:
             mib.Icmp6InCsumErrors += 1
             mib.Icmp6InErrors += 1
             return
-        kind, code, csum, high, low = wire.ICMP_HDR.unpack_from(pkt, l4)
+        kind, code, csum, _ident, _seq = wire.ICMP_HDR.unpack_from(pkt, l4)
         self._count(_IN6.get(kind))
         if kind == wire.ECHO6:
-            if any(inb.src) and not self._stack.sysctl.icmp_echo_ignore_all:
+            sysctl = self._stack.sysctl
+            quiet = sysctl.icmp6_echo_ignore_all or (inb.kind != UNICAST and sysctl.icmp6_echo_ignore_multicast)
+            if any(inb.src) and not quiet:
                 self._echo6(inb, code, csum)
         elif kind == wire.ECHO_REPLY6:
             self.echo.receive(inb)
+        elif kind in (wire.MLD_QUERY, wire.MLD_REPORT):
+            self._stack.multicast.receive(inb, now)
         elif kind in (wire.UNREACHABLE6, wire.TOO_BIG6, wire.TIME_EXCEEDED6, wire.PARAM_PROBLEM6):
-            self._error_in6(inb, kind, code, high << 16 | low, now)
+            icmp_error.receive6(self._stack, inb, now)
+
+    def _stamp(self, inb: Inbound, now: Nanos) -> None:
+        """RFC 792: the stack knows no wall clock, so its times bear the high bit that says so."""
+        if inb.end - inb.l4 < wire.STAMPS_LEN or not self._may_answer(inb, wire.TIMESTAMP_REPLY, now):
+            return
+        time = (now // MSEC & 0x7FFF_FFFF | 0x8000_0000).to_bytes(4, "big")
+        rest = inb.pkt[inb.l4 + 4 : inb.l4 + 12] + time + time
+        total = ones_sum(bytes((wire.TIMESTAMP_REPLY, 0)) + rest)
+        header = bytes((wire.TIMESTAMP_REPLY, 0)) + finish(total).to_bytes(2, "big") + rest
+        src = inb.dst if inb.kind == UNICAST else None
+        self._send(inb.src, src, ipv4.ICMP, header, b"", "IcmpOutTimestampReps", inb.tos)
+
+    def _may_answer(self, inb: Inbound, kind: int, now: Nanos) -> bool:
+        """net.ipv4.icmp_ratemask may limit any message, replies too; by default only errors."""
+        return not self._stack.sysctl.icmp_ratemask >> kind & 1 or inb.link.loopback or self._limit.allow(inb.src, now)
 
     def _echo6(self, inb: Inbound, code: int, csum: int) -> None:
         total = -csum + 0x0100
@@ -178,7 +188,7 @@ class Icmp:
             return
         if inb.proto == ipv4.ICMP and pkt[l4 : l4 + 1] and pkt[l4] not in (wire.ECHO, wire.ECHO_REPLY):
             return
-        if not inb.link.loopback and not self._limit.allow(inb.src, now):
+        if not self._may_answer(inb, kind, now):
             return
         quote = pkt[inb.l3 : min(inb.end, inb.l3 + QUOTE4)]
         message = bytes(dpkt.icmp.ICMP(type=kind, code=code, data=dpkt.icmp.ICMP.Quote(data=quote)))
@@ -221,76 +231,3 @@ class Icmp:
             pointer=refused.pointer,
             even_multicast=refused.even_multicast,
         )
-
-    # --- errors in
-
-    def _error_in4(self, inb: Inbound, kind: int, code: int, mtu: int, now: Nanos) -> None:
-        at = inb.l4 + wire.ICMP_LEN
-        try:
-            quoted = _Quoted4(inb.pkt[at : min(inb.end, at + QUOTE_SEEN)])
-        except dpkt.Error:
-            raise Malformed("ICMP error that quotes nothing") from None
-        error = errno4(kind, code)
-        if error is None or quoted.v != 4 or quoted.offset:
-            return
-        too_big = kind == wire.UNREACHABLE and code == wire.FRAG_NEEDED
-        self._dispatch(
-            quoted.src, quoted.dst, quoted.p, bytes(quoted.data), error, (mtu or plateau(quoted.len)) * too_big, now
-        )
-
-    def _error_in6(self, inb: Inbound, kind: int, code: int, mtu: int, now: Nanos) -> None:
-        at = inb.l4 + wire.ICMP_LEN
-        raw = inb.pkt[at : min(inb.end, at + QUOTE_SEEN)]
-        try:
-            quoted = _Quoted6(raw)
-            headers = quoted.all_extension_headers
-            start = ipv6.IPV6_LEN + sum(header.length for header in headers)
-            proto = quoted.p
-        except (dpkt.Error, AttributeError):  # AttributeError: dpkt 1.9.8 on a fragment header that is not the last
-            raise Malformed("ICMPv6 error that quotes nothing") from None
-        if quoted.v != 6 or any(getattr(header, "frag_off", 0) for header in headers):
-            return
-        error = errno6(kind, code)
-        self._dispatch(quoted.src, quoted.dst, proto, raw[start:], error, mtu * (kind == wire.TOO_BIG6), now)
-
-    def _dispatch(
-        self, src: bytes, dst: bytes, proto: int, data: bytes, error: tuple[int, bool], mtu: int, now: Nanos
-    ) -> None:
-        """Tell the endpoint that sent `data` from `src`; a path MTU is learned only if there is one."""
-        stack = self._stack
-        err, hard = error
-        if len(data) < 8 or not stack.routes.is_local(src):
-            stack.mib.NuseIcmpUnmatched += 1
-            return
-        sport, dport = data[0:2], data[2:4]
-        if proto == ipv4.TCP:
-            key = dst + src + dport + sport
-            seq = int.from_bytes(data[4:8], "big")
-            conn = stack.tcp.flows.get(key)
-            # RFC 5927 §4.1: what an off-path liar has to guess. TCP checks again, for errors that teach no MTU.
-            if conn is not None and conn.in_flight_at(seq):
-                stack.tcp.icmp_error(key, err, hard, self._learn(src, dst, mtu, now), seq, now)
-                return
-        elif proto == ipv4.UDP:
-            local, remote = (src, int.from_bytes(sport, "big")), (dst, int.from_bytes(dport, "big"))
-            if stack.udp.icmp_error(local, remote, err, hard or bool(mtu)):
-                self._learn(src, dst, mtu, now)
-                return
-        elif proto in (ipv4.ICMP, ipv6.ICMP6):
-            ours = data[0] == wire.ECHO_REPLY6 and len(src) == 16  # an echo reply of ours was too big for the path
-            if ours or self.echo.icmp_error(src, dst, data, err, hard or bool(mtu)):
-                self._learn(src, dst, mtu, now)
-                return
-        stack.mib.NuseIcmpUnmatched += 1
-
-    def _learn(self, src: bytes, dst: bytes, mtu: int, now: Nanos) -> int | None:
-        """Put a path MTU into the cache; the one now in force."""
-        stack = self._stack
-        if not mtu:
-            return None
-        try:
-            current = stack.route(dst, src).mtu
-            stack.pmtu.learn(dst, mtu, current, now)
-            return stack.route(dst, src).mtu
-        except StackError:
-            return None

@@ -15,6 +15,7 @@ from stack.ip.link import Link
 from stack.units import Nanos
 from stack.wire import ipv4, ipv6
 from stack.wire.icmp import PROTOCOL, UNREACHABLE
+from stack.wire.membership import IGMP
 from stack.wire.vnet import CSUM_VOUCHED, VNET_LEN
 
 if TYPE_CHECKING:
@@ -35,10 +36,18 @@ def receive(stack: "Stack", pkt: bytes, now: Nanos, link: Link) -> None:
         raise Malformed(f"IP version {version}")
 
 
+def receive_looped(stack: "Stack", pkt: bytes, now: Nanos, link: Link) -> None:
+    """Take a copy of what we sent to all over `link`, for those of us who listen there."""
+    if pkt[VNET_LEN] >> 4 == 4:
+        _input4(stack, pkt, now, link, looped=True)
+    else:
+        _input6(stack, pkt, now, link, looped=True)
+
+
 # --- IPv4
 
 
-def _input4(stack: "Stack", pkt: bytes, now: Nanos, link: Link) -> None:
+def _input4(stack: "Stack", pkt: bytes, now: Nanos, link: Link, *, looped: bool = False) -> None:
     mib = stack.mib
     mib.IpInReceives += 1
     l3 = VNET_LEN
@@ -58,13 +67,13 @@ def _input4(stack: "Stack", pkt: bytes, now: Nanos, link: Link) -> None:
     if total > size:
         mib.IpExtInTruncatedPkts += 1
         return
-    kind = _accept4(stack, src, dst, link)
+    kind = _accept4(stack, src, dst, proto, link, looped)
     if kind is None:
         return
     if ihl > ipv4.IPV4_LEN and not _options_ok(pkt, l3 + ipv4.IPV4_LEN, l3 + ihl):
         mib.IpInHdrErrors += 1
         return
-    csum_ok = link.loopback or bool(pkt[0] & CSUM_VOUCHED)
+    csum_ok = looped or link.loopback or bool(pkt[0] & CSUM_VOUCHED)
     inb = Inbound(pkt, l3, l3 + ihl, l3 + total, src, dst, proto, ttl, tos, link, csum_ok, kind)
     if frag & ipv4.FRAGMENT:
         whole = stack.reasm4.add(inb, ident.to_bytes(2, "big"), (frag & ipv4.OFFSET) * 8, bool(frag & ipv4.MF), now)
@@ -74,11 +83,12 @@ def _input4(stack: "Stack", pkt: bytes, now: Nanos, link: Link) -> None:
     _deliver4(stack, inb, now)
 
 
-def _accept4(stack: "Stack", src: bytes, dst: bytes, link: Link) -> int | None:
+def _accept4(stack: "Stack", src: bytes, dst: bytes, proto: int, link: Link, looped: bool) -> int | None:
     """The kind of destination, or None for a packet not to be had: not for us, or from nobody (RFC 1122 §3.2.1.3)."""
     mib, routes = stack.mib, stack.routes
     first = src[0]
-    if first >= 224 or routes.is_broadcast(src) or (not link.loopback and (first == 127 or src in routes.local)):
+    outside = not (link.loopback or looped)
+    if first >= 224 or routes.is_broadcast(src) or (outside and (first == 127 or src in routes.local)):
         mib.IpInAddrErrors += 1
         return None
     if routes.is_local(dst):
@@ -94,6 +104,9 @@ def _accept4(stack: "Stack", src: bytes, dst: bytes, link: Link) -> int | None:
         kind = BROADCAST
     elif dst[0] & 0xF0 == 0xE0:
         mib.IpExtInMcastPkts += 1
+        if proto != IGMP and not stack.multicast.accepts(dst, src, link):
+            mib.NuseInNotJoined += 1
+            return None
         kind = MULTICAST
     else:
         mib.IpInAddrErrors += 1
@@ -121,6 +134,7 @@ def _options_ok(pkt: bytes, at: int, end: int) -> bool:
 
 def _deliver4(stack: "Stack", inb: Inbound, now: Nanos) -> None:
     proto = inb.proto
+    raw = stack.raw.count and stack.raw.deliver(inb)
     if proto == ipv4.UDP:
         stack.mib.IpInDelivers += 1
         stack.udp.receive(inb, now)
@@ -130,6 +144,11 @@ def _deliver4(stack: "Stack", inb: Inbound, now: Nanos) -> None:
     elif proto == ipv4.TCP:
         stack.mib.IpInDelivers += 1
         _deliver_tcp(stack, inb, now)
+    elif proto == IGMP:
+        stack.mib.IpInDelivers += 1
+        stack.multicast.receive(inb, now)
+    elif raw:
+        stack.mib.IpInDelivers += 1
     else:
         stack.mib.IpInUnknownProtos += 1
         stack.icmp.error4(inb, UNREACHABLE, PROTOCOL, now)
@@ -148,7 +167,7 @@ def _deliver_tcp(stack: "Stack", inb: Inbound, now: Nanos) -> None:
 # --- IPv6
 
 
-def _input6(stack: "Stack", pkt: bytes, now: Nanos, link: Link) -> None:
+def _input6(stack: "Stack", pkt: bytes, now: Nanos, link: Link, *, looped: bool = False) -> None:
     mib = stack.mib
     mib.Ip6InReceives += 1
     l3 = VNET_LEN
@@ -160,10 +179,10 @@ def _input6(stack: "Stack", pkt: bytes, now: Nanos, link: Link) -> None:
     if ipv6.IPV6_LEN + length > size:
         mib.Ip6InTruncatedPkts += 1
         return
-    kind = _accept6(stack, src, dst, link)
+    kind = _accept6(stack, src, dst, link, looped)
     if kind is None:
         return
-    csum_ok = link.loopback or bool(pkt[0] & CSUM_VOUCHED)
+    csum_ok = looped or link.loopback or bool(pkt[0] & CSUM_VOUCHED)
     tos = class_flow >> 20 & 0xFF
     inb = Inbound(pkt, l3, l3 + 40, l3 + 40 + length, src, dst, nxt, hops, tos, link, csum_ok, kind)
     try:
@@ -194,7 +213,8 @@ def _walk(inb: Inbound, after: int = 0, nxt_at: int = 0) -> bool:
 def _fragment6(stack: "Stack", inb: Inbound, now: Nanos) -> Inbound | None:
     """The datagram that the fragment at `inb.l4` completes, if it does; an atomic one at once (RFC 6946).
 
-    Its `l4` and `nxt_at` say where the walk along the headers goes on.
+    A first fragment must hold all headers up to and with the transport's (RFC 7112 §5). The result's `l4` and `nxt_at`
+    say where the walk along the headers goes on.
     """
     at = inb.l4
     if at + ipv6.FRAG_HDR_LEN > inb.end:
@@ -209,18 +229,20 @@ def _fragment6(stack: "Stack", inb: Inbound, now: Nanos) -> Inbound | None:
         return inb
     if more and size % 8:
         raise ipv6.Refused("fragment length", 0, ipv6.PAYLOAD_LENGTH)
+    if not offset and not ipv6.chain_complete(inb.pkt, at, inb.end):
+        raise ipv6.Refused("first fragment without the whole header chain", 3, 0)
     if offset + size + at - inb.l3 - ipv6.IPV6_LEN > 0xFFFF:
         raise ipv6.Refused("fragment too far out", 0, at + 2 - inb.l3)
     return stack.reasm6.add(inb, ident.to_bytes(4, "big"), offset, more, now)
 
 
-def _accept6(stack: "Stack", src: bytes, dst: bytes, link: Link) -> int | None:
+def _accept6(stack: "Stack", src: bytes, dst: bytes, link: Link, looped: bool) -> int | None:
     """As `_accept4`; a v4-mapped address on the wire is a trick (Linux drops it too)."""
     mib, local = stack.mib, stack.routes.local
     if src[0] == 0xFF or src[:12] == _MAPPED or dst[:12] == _MAPPED:
         mib.Ip6InHdrErrors += 1
         return None
-    if not link.loopback and (src in local or LOOPBACK6 in (src, dst)):
+    if not (link.loopback or looped) and (src in local or LOOPBACK6 in (src, dst)):
         mib.Ip6InAddrErrors += 1
         return None
     owner = local.get(dst)
@@ -229,7 +251,10 @@ def _accept6(stack: "Stack", src: bytes, dst: bytes, link: Link) -> int | None:
         return UNICAST
     if dst[0] == 0xFF:
         mib.Ip6InMcastPkts += 1
-        return MULTICAST
+        if stack.multicast.accepts(dst, src, link):
+            return MULTICAST
+        mib.NuseInNotJoined += 1
+        return None
     mib.Ip6InAddrErrors += 1
     return None
 
@@ -237,6 +262,7 @@ def _accept6(stack: "Stack", src: bytes, dst: bytes, link: Link) -> int | None:
 def _deliver6(stack: "Stack", inb: Inbound, now: Nanos) -> None:
     proto = inb.proto
     mib = stack.mib
+    raw = stack.raw.count and stack.raw.deliver(inb)
     if not any(inb.src) and proto != ipv6.ICMP6:  # :: speaks neighbour discovery only
         mib.Ip6InAddrErrors += 1
     elif proto == ipv4.UDP:
@@ -248,6 +274,8 @@ def _deliver6(stack: "Stack", inb: Inbound, now: Nanos) -> None:
     elif proto == ipv4.TCP:
         mib.Ip6InDelivers += 1
         _deliver_tcp(stack, inb, now)
+    elif raw:
+        mib.Ip6InDelivers += 1
     elif proto != ipv6.NO_NEXT:
         mib.Ip6InUnknownProtos += 1
         stack.icmp.param_problem6(inb, ipv6.Refused("unknown protocol", 1, inb.nxt_at - inb.l3), now)

@@ -28,4 +28,6 @@ class Link:
     gso_max: int = 65536  # largest IP packet handed to the device when offload is on
     up: bool = True
     loopback: bool = False
+    deprecated: set[bytes] = field(default_factory=set)  # addresses to be used for nothing new (RFC 4862 §5.5.4)
+    temporary: set[bytes] = field(default_factory=set)  # addresses for privacy, preferred as sources (RFC 8981)
     stats: LinkStats = field(default_factory=LinkStats)

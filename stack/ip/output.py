@@ -11,7 +11,7 @@ from stack.checksum import finish, ones_sum
 from stack.errors import StackError
 from stack.ip.route import Route
 from stack.wire import ipv4, ipv6
-from stack.wire.vnet import NEEDS_CSUM, VNET, VNET_NONE
+from stack.wire.vnet import GSO_UDP_L4, NEEDS_CSUM, VNET, VNET_NONE
 
 if TYPE_CHECKING:
     from stack.host import Stack
@@ -43,45 +43,62 @@ def send(
     header: bytes,
     data: bytes | memoryview = b"",
     *,
-    ttl: int = 0,
+    ttl: int = -1,
     tos: int = 0,
     df: bool = False,
     csum_offset: int = 0,
+    flow: int = 0,
+    segment: int = 0,
 ) -> bool:
     """Queue `header` + `data` for `dst`, in fragments where they exceed the path; False if the outbox was full.
 
     With `csum_offset` the packet leaves the rest of its checksum to the device; ask `csum_offloaded` before. With `df`
-    an IPv4 packet that fits bears DF, one that does not is cut here (IP_PMTUDISC_WANT). Raises EMSGSIZE.
+    an IPv4 packet that fits bears DF, one that does not is cut here (IP_PMTUDISC_WANT). With `segment` it is a
+    UDP super-datagram, which the device cuts. Raises EMSGSIZE.
     """
     length = len(header) + len(data)
-    ttl = ttl or stack.sysctl.ip_default_ttl
+    ttl = stack.sysctl.ip_default_ttl if ttl < 0 else ttl
     v4 = len(dst) == 4
     if length + (20 if v4 else 0) > 0xFFFF:
         raise StackError(errno.EMSGSIZE, f"{length} bytes are no datagram")
     if v4:
         stack.mib.IpOutRequests += 1
-        if length + 20 > route.mtu:
+        if length + 20 > route.mtu and not segment:
             return _fragment4(stack, route, dst, proto, header, data, ttl, tos)
         # An unfragmentable packet needs no identity (RFC 6864 §4.1); others get one that nobody can guess.
-        atomic = df and not stack.sysctl.ip_no_pmtu_disc
-        ident, flags = (0, ipv4.DF) if atomic else (stack.entropy.u16(), 0)
+        flags = ipv4.DF if df else 0
+        ident = 0 if df and not segment else stack.entropy.u16()
         ip = ipv4.emit_ipv4(length, proto, route.src, dst, ttl=ttl, tos=tos, ident=ident, flags=flags)
     else:
         stack.mib.Ip6OutRequests += 1
-        if length + 40 > route.mtu:
-            return _fragment6(stack, route, dst, proto, header, data, ttl, tos)
-        ip = ipv6.emit_ipv6(length, proto, route.src, dst, hops=ttl, tos=tos)
-    vnet = VNET.pack(NEEDS_CSUM, 0, 0, 0, len(ip), csum_offset) if csum_offset else VNET_NONE
+        if length + 40 > route.mtu and not segment:
+            return _fragment6(stack, route, dst, proto, header, data, ttl, tos, flow)
+        ip = ipv6.emit_ipv6(length, proto, route.src, dst, hops=ttl, tos=tos, flow=flow)
+    if segment:
+        vnet = VNET.pack(NEEDS_CSUM, GSO_UDP_L4, len(ip) + len(header), segment, len(ip), csum_offset)
+    elif csum_offset:
+        vnet = VNET.pack(NEEDS_CSUM, 0, 0, 0, len(ip), csum_offset)
+    else:
+        vnet = VNET_NONE
     return queue(stack, route, vnet + ip + header, data)
 
 
 def queue(stack: "Stack", route: Route, head: bytes, data: bytes | memoryview) -> bool:
-    """Put a finished packet into the outbox; False if it was full."""
+    """Put a finished packet into the outbox; False if it was full.
+
+    What goes to all is also for those on this host who listen on that link, and with a TTL of 0 for them alone.
+    """
     if len(stack.outbox) >= OUTBOX_LIMIT:
         stack.mib.NuseOutboxDrops += 1
         route.link.stats.tx_dropped += 1
         return False
-    stack.outbox.append((route.link, (head, data) if len(data) else (head,)))
+    packet = (head, data) if len(data) else (head,)
+    if route.many:
+        if route.looped:
+            stack.looped.append((route.link, packet))
+        if not head[18 if head[10] >> 4 == 4 else 17]:
+            return True
+    stack.outbox.append((route.link, packet))
     return True
 
 
@@ -107,13 +124,21 @@ def _fragment4(
 
 
 def _fragment6(
-    stack: "Stack", route: Route, dst: bytes, proto: int, header: bytes, data: bytes | memoryview, ttl: int, tos: int
+    stack: "Stack",
+    route: Route,
+    dst: bytes,
+    proto: int,
+    header: bytes,
+    data: bytes | memoryview,
+    ttl: int,
+    tos: int,
+    flow: int,
 ) -> bool:
     """RFC 8200 §4.5; the identification is random, RFC 7739 §5.1."""
     body = memoryview(header + bytes(data))
     ident = stack.entropy.u32()
     for start, end in _pieces(route.mtu - 48 & ~7, len(body)):
-        ip = ipv6.emit_ipv6(end - start + 8, ipv6.FRAGMENT, route.src, dst, hops=ttl, tos=tos)
+        ip = ipv6.emit_ipv6(end - start + 8, ipv6.FRAGMENT, route.src, dst, hops=ttl, tos=tos, flow=flow)
         frag = ipv6.emit_fragment(proto, start, end < len(body), ident)
         if not queue(stack, route, VNET_NONE + ip + frag, body[start:end]):
             stack.mib.Ip6FragFails += 1

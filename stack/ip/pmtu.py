@@ -27,6 +27,7 @@ class PmtuCache:
     def __init__(self, mib: Mib) -> None:
         self._paths: dict[bytes, tuple[int, Nanos]] = {}
         self._mib = mib
+        self.version = 0  # grows with every change
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -49,6 +50,7 @@ class PmtuCache:
             del self._paths[next(iter(self._paths))]
             self._mib.NusePmtuEvicted += 1
         self._paths[dst] = (mtu, now + EXPIRES)
+        self.version += 1
         return mtu
 
     def poll_timeout(self) -> Nanos | None:
@@ -57,13 +59,17 @@ class PmtuCache:
             return expires
         return None
 
-    def handle_timeout(self, now: Nanos) -> None:
-        """Forget what is too old."""
+    def handle_timeout(self, now: Nanos) -> set[bytes]:
+        """Forget what is too old; the destinations whose path may carry more again."""
+        forgotten: set[bytes] = set()
         while self._paths:
             dst, (_mtu, expires) = next(iter(self._paths.items()))
             if expires > now:
-                return
+                break
             del self._paths[dst]
+            forgotten.add(dst)
+            self.version += 1
+        return forgotten
 
     def items(self) -> list[tuple[bytes, int, Nanos]]:
         """(destination, MTU, expiry) for the curious."""

@@ -1,4 +1,4 @@
-"""How many ICMP errors we may send: net.ipv4.icmp_ratelimit per target and icmp_msgs_per_sec in all.
+"""How many ICMP errors we may send: icmp_ratelimit per target and icmp_msgs_per_sec in all.
 
 Two token buckets, as in Linux: a target gets six at once and then one every icmp_ratelimit ms; all targets together
 icmp_msgs_burst at once and then icmp_msgs_per_sec. The table of targets is bounded, the longest silent goes first.
@@ -33,13 +33,14 @@ class IcmpRateLimit:
             self._mib.IcmpOutRateLimitGlobal += 1
             return False
         if not self._allow_target(target, now):
-            self._mib.IcmpOutRateLimitHost += 1
+            self._mib.IcmpOutRateLimitHost += len(target) == 4
+            self._mib.Icmp6OutRateLimitHost += len(target) == 16
             return False
         self._credit -= SEC
         return True
 
     def _allow_target(self, target: bytes, now: Nanos) -> bool:
-        price = self._sysctl.icmp_ratelimit * MSEC
+        price = (self._sysctl.icmp6_ratelimit if len(target) == 16 else self._sysctl.icmp_ratelimit) * MSEC
         credit, since = self._targets.pop(target, (BURST * price, now))
         credit = min(credit + now - since, BURST * price)
         allowed = credit >= price

@@ -136,11 +136,15 @@ class Reassembler:
 
     def _make_room(self, key: bytes) -> None:
         """Drop the oldest datagrams until what is held fits, `key` (the newest fragment's) last of all."""
-        while self._charge > self._stack.sysctl.ipfrag_high_thresh:
+        while self._charge > self._limit():
             oldest = next((each for each in self._partials if each != key), key)
             self._drop(oldest)
             self._count("ReasmFails")
             self._stack.mib.NuseReasmEvicted += 1
+
+    def _limit(self) -> int:
+        sysctl = self._stack.sysctl
+        return sysctl.ip6frag_high_thresh if self._v6 else sysctl.ipfrag_high_thresh
 
     def _drop(self, key: bytes) -> None:
         self._charge -= self._partials.pop(key).charge
@@ -173,7 +177,7 @@ class Reassembler:
         """The charge adds up, is bounded, and no two pieces overlap."""
         if self._charge != sum(p.charge for p in self._partials.values()):
             raise InvariantBroken("reassembly charge")
-        if self._charge > self._stack.sysctl.ipfrag_high_thresh:
+        if self._charge > self._limit():
             raise InvariantBroken("reassembly table too large")
         for partial in self._partials.values():
             ends = [s + len(p) for s, p in zip(partial.starts, partial.pieces, strict=True)]

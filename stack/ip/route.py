@@ -1,4 +1,4 @@
-"""Where a packet leaves and which address it bears: connected prefixes, default routes, source selection.
+"""Where a packet leaves: connected prefixes, default routes, and those that somebody added, as in `ip route`.
 
 A TUN is point to point, so a route names a link and a gateway is only remembered. Of the routes that match, those over
 the link that owns the packet's source come first: what policy routing ("from A lookup A") does for a host with
@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from stack.errors import InvariantBroken, StackError
-from stack.ip.addr import LOOPBACK4, show_addr
+from stack.ip.addr import LOOPBACK4, common_bits, is_multicast, show_addr
 from stack.ip.link import Link
 from stack.ip.pmtu import PmtuCache
+from stack.ip.source import choose
 
 
 @dataclass(slots=True, eq=False)
@@ -23,6 +24,8 @@ class Route:
     link: Link
     src: bytes
     mtu: int
+    many: bool = False  # to a group or to all
+    looped: bool = False  # … and to those on this host too
 
 
 @dataclass(slots=True, eq=False)
@@ -34,15 +37,21 @@ class Entry:
     link: Link
     metric: int = 0
     gateway: bytes | None = None
+    kind: str = "unicast"  # or one of REFUSALS
+    mtu: int = 0  # of this route, 0 for the link's
 
     def covers(self, addr: bytes) -> bool:
         """True if `addr` is of this family and in this prefix."""
         return len(addr) == len(self.prefix) and common_bits(addr, self.prefix) >= self.length
 
 
-def common_bits(a: bytes, b: bytes) -> int:
-    """Length of the common prefix of two addresses of one family."""
-    return len(a) * 8 - (int.from_bytes(a, "big") ^ int.from_bytes(b, "big")).bit_length()
+# Route types that lead nowhere, and the errno that says so (Linux's fib_props).
+REFUSALS = {
+    "blackhole": errno.EINVAL,
+    "unreachable": errno.EHOSTUNREACH,
+    "prohibit": errno.EACCES,
+    "throw": errno.ENETUNREACH,  # go on in the next table: there is none
+}
 
 
 def network(addr: bytes, length: int) -> bytes:
@@ -51,17 +60,13 @@ def network(addr: bytes, length: int) -> bytes:
     return (int.from_bytes(addr, "big") >> host << host).to_bytes(len(addr), "big")
 
 
-def is_multicast(addr: bytes) -> bool:
-    """224.0.0.0/4 or ff00::/8."""
-    return addr[0] & 0xF0 == 0xE0 if len(addr) == 4 else addr[0] == 0xFF
-
-
 class RouteTable:
     """Own addresses, prefixes and default routes of all links; `rebuild` derives them, lookups only read."""
 
     def __init__(self, pmtu: PmtuCache) -> None:
         self._pmtu = pmtu
         self._links: list[Link] = []
+        self.version = 0  # grows with every change, so that lookups can be remembered
         self._static: list[Entry] = []
         self._entries: list[Entry] = []
         self.local: dict[bytes, Link] = {}  # own unicast addresses; read by the fast path of Stack.receive
@@ -73,6 +78,7 @@ class RouteTable:
     def rebuild(self, links: Iterable[Link]) -> None:
         """Derive everything from the links' addresses; call after any change of them."""
         self._links = list(links)
+        self.version += 1
         self._static = [entry for entry in self._static if entry.link in self._links]
         self.local.clear()  # in place: the fast path holds on to these tables
         self.local.update((addr, link) for link in self._links for addr, _length in link.addrs)
@@ -90,7 +96,18 @@ class RouteTable:
         self._entries = found
 
     def add(self, entry: Entry) -> None:
-        """Add a route that no address implies."""
+        """Add a route that no address implies. Raises EEXIST, EINVAL."""
+        if entry.kind != "unicast" and entry.kind not in REFUSALS:
+            raise StackError(errno.EINVAL, f"no route type {entry.kind!r}")
+        if len(entry.prefix) not in (4, 16) or network(entry.prefix, entry.length) != entry.prefix:
+            raise StackError(errno.EINVAL, f"no prefix: {show_addr(entry.prefix)}/{entry.length}")
+        if entry.mtu and not 68 <= entry.mtu <= 65535:
+            raise StackError(errno.EINVAL, f"route MTU {entry.mtu}")
+        if any(
+            (one.prefix, one.length, one.metric, one.link) == (entry.prefix, entry.length, entry.metric, entry.link)
+            for one in self._static
+        ):
+            raise StackError(errno.EEXIST, f"{show_addr(entry.prefix)}/{entry.length} metric {entry.metric} exists")
         self._static.append(entry)
         self.rebuild(self._links)
 
@@ -98,6 +115,18 @@ class RouteTable:
         """Take back what `add` did."""
         self._static.remove(entry)
         self.rebuild(self._links)
+
+    def delete(
+        self, prefix: bytes, length: int, *, metric: int | None = None, link: Link | None = None, kind: str = ""
+    ) -> Entry:
+        """Remove the first added route that fits, as `ip route del` does. Raises ESRCH."""
+        for one in sorted(self._static, key=lambda entry: entry.metric):
+            if (one.prefix, one.length) != (prefix, length) or (metric is not None and one.metric != metric):
+                continue
+            if (link is None or one.link is link) and kind in ("", one.kind):
+                self.remove(one)
+                return one
+        raise StackError(errno.ESRCH, f"no route to {show_addr(prefix)}/{length}")
 
     def entries(self) -> list[Entry]:
         """All routes, in the order in which they are tried."""
@@ -117,25 +146,33 @@ class RouteTable:
         """The link `lo`."""
         return self._links[0]
 
-    def route(self, dst: bytes, src: bytes | None = None) -> Route:
-        """The way to `dst`, from `src` if given. Raises StackError ENETUNREACH.
+    def route(self, dst: bytes, src: bytes | None = None, link: Link | None = None) -> Route:
+        """The way to `dst`, from `src` and over `link` if given.
 
-        A given source is taken as it is; whether it is ours was checked when the program bound it.
+        Raises StackError ENETUNREACH, or what a route of another kind says. A given source is taken as it is; whether
+        it is ours was checked when the program bound it. A given link without a route to `dst` is taken to lead there,
+        as in Linux.
         """
         if self.is_local(dst):
-            link = self._links[0]
-            return Route(link, src or (dst if dst in self.local else LOOPBACK4), link.mtu)
+            lo = self._links[0]
+            return Route(lo, src or (dst if dst in self.local else LOOPBACK4), lo.mtu)
         owner = self.local.get(src) if src else None
         fallback = None
         for entry in self._candidates(dst):
-            link = entry.link
-            if not link.up or link.loopback:
+            over = entry.link
+            if entry.kind != "unicast":
+                if fallback is not None:
+                    break
+                raise StackError(REFUSALS[entry.kind], f"{entry.kind} route to {show_addr(dst)}")
+            if not over.up or over.loopback or (link is not None and over is not link):
                 continue
-            if owner is None or owner is link or owner.loopback:
-                return self._via(link, dst, src)
-            fallback = fallback or link
+            if owner is None or owner is over or owner.loopback:
+                return self._via(over, dst, src, entry.mtu)
+            fallback = fallback or entry
         if fallback is not None:
-            return self._via(fallback, dst, src)
+            return self._via(fallback.link, dst, src, fallback.mtu)
+        if link is not None and link.up:
+            return self._via(link, dst, src, 0)
         raise StackError(errno.ENETUNREACH, f"no route to {show_addr(dst)}")
 
     def _candidates(self, dst: bytes) -> Iterable[Entry]:
@@ -143,32 +180,13 @@ class RouteTable:
             return (e for e in self._entries if len(e.prefix) == len(dst) and (not e.length or e.covers(dst)))
         return (entry for entry in self._entries if entry.covers(dst))
 
-    def _via(self, link: Link, dst: bytes, src: bytes | None) -> Route:
-        return Route(link, src or self.source(link, dst), self._pmtu.get(dst, link.mtu))
+    def _via(self, link: Link, dst: bytes, src: bytes | None, mtu: int) -> Route:
+        mtu = min(mtu, link.mtu) if mtu else link.mtu
+        return Route(link, src or self.source(link, dst), self._pmtu.get(dst, mtu))
 
     def source(self, link: Link, dst: bytes) -> bytes:
-        """The own address that a packet to `dst` over `link` bears. Raises StackError ENETUNREACH if there is none.
-
-        IPv4: the first address whose prefix holds `dst`, else the link's first, else any other link's, as Linux.
-        IPv6: RFC 6724 §5, rules 2 (scope), 5 (outgoing link), 6 (label), 8 (longest match).
-        """
-        family = len(dst)
-        found = [(addr, length, one is link) for one in self._links for addr, length in one.addrs]
-        found = [each for each in found if len(each[0]) == family and self.local[each[0]].loopback is False]
-        if not found:
-            raise StackError(errno.ENETUNREACH, f"no address to reach {show_addr(dst)} from")
-        if family == 4:
-            return max(found, key=lambda each: (each[2], common_bits(each[0], dst) >= each[1]))[0]
-        scope = _scope6(dst)
-        label = _label6(dst)
-
-        def rank(each: tuple[bytes, int, bool]) -> tuple[int, bool, bool, int]:
-            addr, length, here = each
-            mine = _scope6(addr)
-            fit = -mine if mine >= scope else mine - 32  # the smallest that is large enough, else the largest
-            return fit, here, _label6(addr) == label, min(common_bits(addr, dst), length)
-
-        return max(found, key=rank)[0]
+        """The own address that a packet to `dst` over `link` bears. Raises StackError ENETUNREACH if there is none."""
+        return choose(self._links, link, dst)
 
     def check(self) -> None:
         """The table is what the links say."""
@@ -177,23 +195,3 @@ class RouteTable:
                 raise InvariantBroken(f"{show_addr(addr)} is not on {link.name}")
         if not self._links or not self._links[0].loopback:
             raise InvariantBroken("lo is not the first link")
-
-
-def _scope6(addr: bytes) -> int:
-    """Scope as in a multicast address, RFC 6724 §3.1: 2 link-local, 5 site, 14 global."""
-    if addr[0] == 0xFF:
-        return addr[1] & 0xF
-    if (addr[0] == 0xFE and addr[1] & 0xC0 == 0x80) or addr == bytes(15) + b"\x01":
-        return 2
-    return 5 if addr[0] == 0xFE and addr[1] & 0xC0 == 0xC0 else 14
-
-
-def _label6(addr: bytes) -> int:
-    """The default policy table of RFC 6724 §2.1, as far as it tells own addresses apart."""
-    if addr == bytes(15) + b"\x01":
-        return 0
-    if addr[0] & 0xFE == 0xFC:
-        return 13
-    if addr[:2] == b"\x20\x02":
-        return 2
-    return 5 if addr[:4] == b"\x20\x01\0\0" else 1

@@ -256,7 +256,9 @@ class TcpConn:
         self.read_closed = False
         # for tcp/output.py
         self.force_push = False  # the persist or cork timer ran out: a partial segment may go
-        self.flow_label = demux.isn.port_offset(self.key) & 0xFFFFF if self.v6 else 0
+        self.flow_label = (
+            demux.isn.port_offset(self.key) & 0xFFFFF if self.v6 and demux.sysctl.auto_flowlabels & 1 else 0
+        )
         self.hdr = bytearray(10 + 40 + 60)
         self.pseudo_sum = 0
         self.ip_base = 0  # 0: to be computed

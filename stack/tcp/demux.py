@@ -6,12 +6,13 @@ lazy entry a connection: it may be early, never late, so re-arming a timer costs
 
 import errno
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from stack.checksum import ones_sum
 from stack.errors import Malformed, StackError
+from stack.errqueue import SockError
 from stack.ip.addr import ANY4, ANY6
 from stack.ip.link import Link
 from stack.ip.output import OUTBOX_LIMIT
@@ -61,6 +62,7 @@ class TcpDemux:
         self.post_event = stack.post_event
         self.next_id = stack.next_id
         self.route = stack.route
+        self.on_report: Callable[[TcpConn, SockError], None] | None = None  # told of believed ICMP errors (IP_RECVERR)
 
     # ------------------------------------------------------------------ the program's way in
 
@@ -321,8 +323,22 @@ class TcpDemux:
                 if link.mtu < conn.mtu:
                     self._smaller_mtu(conn, link.mtu, self.clock)
                 else:
-                    conn.mtu = link.mtu
-                    conn.sync_mss()
+                    self._larger_mtu(conn)
+
+    def pmtu_raised(self, destinations: Container[bytes]) -> None:
+        """What was known about these paths is too old (RFC 8201 §4): try the links' MTU again."""
+        for conn in self.flows.values():
+            if conn.remote[0] in destinations:
+                self._larger_mtu(conn)
+
+    def _larger_mtu(self, conn: TcpConn) -> None:
+        try:
+            mtu = self._stack.route(conn.remote[0], conn.local[0]).mtu
+        except StackError:
+            return
+        if mtu > conn.mtu:
+            conn.mtu = mtu
+            conn.sync_mss()
 
     # ------------------------------------------------------------------ packets out, and time
 

@@ -3,6 +3,7 @@
 from struct import Struct
 
 ECHO_REPLY, UNREACHABLE, QUENCH, REDIRECT, ECHO, TIME_EXCEEDED, PARAM_PROBLEM = 0, 3, 4, 5, 8, 11, 12
+TIMESTAMP, TIMESTAMP_REPLY = 13, 14
 NET, HOST, PROTOCOL, PORT, FRAG_NEEDED = 0, 1, 2, 3, 4  # codes of UNREACHABLE
 ERRORS4 = frozenset((UNREACHABLE, QUENCH, REDIRECT, TIME_EXCEEDED, PARAM_PROBLEM))
 
@@ -16,3 +17,4 @@ REASSEMBLY = 1  # code of TIME_EXCEEDED, both families
 
 ICMP_HDR = Struct("!BBHHH")  # type, code, checksum, identifier, sequence number (the last two differ by type)
 ICMP_LEN = 8
+STAMPS_LEN = 20  # a timestamp message: the header and three times

@@ -79,6 +79,20 @@ def walk(buf: bytes, l3: int, end: int, *, after: int = 0, nxt_at: int = 0) -> C
     raise Malformed("too many IPv6 extension headers")
 
 
+# What a first fragment must at least hold of its upper layer; one byte of others, as Linux (ipv6frag_thdr_truncated).
+_UPPER = {6: 20, 17: 8, ICMP6: 8}
+
+
+def chain_complete(buf: bytes, frag: int, end: int) -> bool:
+    """False if the fragment at `buf[:end]`, whose fragment header lies at `frag`, ends before its header chain does."""
+    proto, at = buf[frag], frag + FRAG_HDR_LEN
+    while proto in (HOP_BY_HOP, DEST_OPTS, ROUTING):
+        if at + 2 > end:
+            return False
+        proto, at = buf[at], at + (buf[at + 1] + 1) * 8
+    return at + _UPPER.get(proto, 1) <= end
+
+
 def _check_options(buf: bytes, l3: int, at: int, end: int) -> None:
     """Skip the options we need not understand; the two high bits say what becomes of the others, RFC 8200 §4.2."""
     while at < end:

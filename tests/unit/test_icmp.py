@@ -86,7 +86,7 @@ def test_a_multicast_ping6_is_answered_from_an_address_of_ours(lan):
 
 
 def test_echo_can_be_switched_off(ends):
-    lan = Lan(sysctl=Sysctl(icmp_echo_ignore_all=1))
+    lan = Lan(sysctl=Sysctl(icmp_echo_ignore_all=1, icmp6_echo_ignore_all=1))
     lan.give(ping(ends, b""))
     assert lan.take() == []
 
@@ -145,7 +145,7 @@ def test_errors_to_one_target_are_limited(lan, ends):
     for _ in range(20):
         lan.give(closed_port(ends))
     assert len(lan.take()) == 6
-    assert lan["IcmpOutRateLimitHost"] == 14
+    assert lan["IcmpOutRateLimitHost" if len(ends[0]) == 4 else "Icmp6OutRateLimitHost"] == 14
     lan.pass_time(SEC)
     lan.give(closed_port(ends), closed_port(ends))
     assert len(lan.take()) == 1

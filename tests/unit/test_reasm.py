@@ -143,7 +143,7 @@ def test_a_datagram_that_stays_incomplete_is_reported_if_its_first_fragment_came
 
 
 def test_what_incomplete_datagrams_hold_is_bounded_and_the_oldest_goes_first(ends):
-    lan, got = listening(sysctl=Sysctl(ipfrag_high_thresh=50_000))
+    lan, got = listening(sysctl=Sysctl(ipfrag_high_thresh=50_000, ip6frag_high_thresh=50_000))
     packet = datagram(ends, PAYLOAD)
     for ident in range(100):
         lan.give(fragments(packet, 1448, ident)[0])
@@ -175,7 +175,7 @@ def test_ecn_marks_of_fragments_are_combined(ends, marks, outcome):
 def test_a_reassembled_segment_reaches_tcp(ends):
     lan = Lan()
     packet = build.tcp((ends[0], 9), (ends[1], 81), build.SYN, 1, options=bytes((1,) * 12))
-    lan.give(*fragments(packet, 8))
+    lan.give(*fragments(packet, 24))
     (answer,) = lan.take()
     assert answer.flags == build.RST | build.ACK
 
