@@ -233,20 +233,20 @@ class Stack:
         budget = LO_BUDGET
         self._lo_backlog = False
         while True:
-            if self.looped:
-                link, iovec = self.looped.popleft()
-                ip_input.receive_looped(self, b"".join(iovec), now, link)
             if outbox:
                 packet = outbox.popleft()
                 link, iovec = packet
                 link.stats.tx_packets += 1
                 link.stats.tx_bytes += sum(map(len, iovec)) - 10
             else:
-                if self.blocked:
-                    self._tell_drained()
                 made = self.tcp.poll_transmit(now)  # counts for itself: it knows the sizes
                 if made is None:
                     self.drained += 1
+                    if self.looped:
+                        self._take_looped(now)
+                        continue
+                    if self.blocked:
+                        self._tell_drained()
                     return None
                 packet = made
                 link, iovec = packet
@@ -262,8 +262,12 @@ class Stack:
                 self._lo_backlog = True
                 return None
 
+    def _take_looped(self, now: Nanos) -> None:
+        for _ in range(len(self.looped)):
+            link, iovec = self.looped.popleft()
+            ip_input.receive_looped(self, b"".join(iovec), now, link)
+
     def _tell_drained(self) -> None:
-        self.drained += 1
         blocked, self.blocked = self.blocked, {}
         for endpoint in blocked.values():
             endpoint.on_drained()

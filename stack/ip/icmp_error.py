@@ -119,9 +119,7 @@ def _dispatch_tcp(stack: "Stack", src: bytes, data: bytes, report: SockError, ha
     if conn is None or not conn.in_flight_at(seq):
         return 0
     report.dst, report.payload = (dst, int.from_bytes(dport, "big")), data
-    if stack.tcp.on_report is not None:
-        stack.tcp.on_report(conn, report)
-    stack.tcp.icmp_error(key, report.errno, hard, _learn(stack, src, dst, mtu, now), seq, now)
+    stack.tcp.icmp_error(key, report.errno, hard, _learn(stack, src, dst, mtu, now), seq, now, report)
     return 1
 
 

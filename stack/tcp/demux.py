@@ -289,13 +289,24 @@ class TcpDemux:
         """Answer a segment that belongs to no synchronised state of `conn`, RFC 9293 §3.10.7.3–4."""
         self.reset_for_key(conn.key, seg, conn.link)
 
-    def icmp_error(self, key: bytes, err: int, hard: bool, mtu: int | None, seq: int, now: Nanos) -> None:
+    def icmp_error(
+        self,
+        key: bytes,
+        err: int,
+        hard: bool,
+        mtu: int | None,
+        seq: int,
+        now: Nanos,
+        report: SockError | None = None,
+    ) -> None:
         """An ICMP error quoted a segment of ours; RFC 5927 §4: only one that is in flight is believed."""
         conn = self.flows.get(key)
         if conn is None or not conn.in_flight_at(seq):
             return
         if not isinstance(conn, TcpConn):
             return  # a peer behind trouble tries again, or we do
+        if report is not None and self.on_report is not None:
+            self.on_report(conn, report)
         if mtu is not None:
             self._smaller_mtu(conn, mtu, now)
         elif conn.state is SYN_SENT or conn.state is SYN_RECEIVED:
@@ -328,7 +339,7 @@ class TcpDemux:
     def pmtu_raised(self, destinations: Container[bytes]) -> None:
         """What was known about these paths is too old (RFC 8201 §4): try the links' MTU again."""
         for conn in self.flows.values():
-            if conn.remote[0] in destinations:
+            if isinstance(conn, TcpConn) and conn.remote[0] in destinations:
                 self._larger_mtu(conn)
 
     def _larger_mtu(self, conn: TcpConn) -> None:

@@ -8,8 +8,7 @@ from hypothesis.strategies import binary, integers
 
 from kit.lan import PEER4, SECRET, US4, US6
 from stack import Stack, StackError
-from stack.ip.addr import LOOPBACK4, LOOPBACK6, parse_addr, show_addr
-from stack.ip.addr import common_bits
+from stack.ip.addr import LOOPBACK4, LOOPBACK6, common_bits, parse_addr, show_addr
 from stack.ip.route import Entry, network
 
 FAR4, FAR6 = parse_addr("192.0.2.7"), parse_addr("2001:db8::7")
