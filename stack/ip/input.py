@@ -251,7 +251,7 @@ def _accept6(stack: "Stack", src: bytes, dst: bytes, link: Link, looped: bool) -
         return UNICAST
     if dst[0] == 0xFF:
         mib.Ip6InMcastPkts += 1
-        if stack.multicast.accepts(dst, src, link):
+        if stack.multicast.accepts(dst, None, link):  # sources are the endpoints' business, or queries would not arrive
             return MULTICAST
         mib.NuseInNotJoined += 1
         return None

@@ -64,14 +64,14 @@ class Multicast:
 
     # --- what comes in
 
-    def accepts(self, group: bytes, source: bytes, link: Link) -> bool:
-        """True if somebody here wants what `source` sends to `group` on `link`."""
+    def accepts(self, group: bytes, source: bytes | None, link: Link) -> bool:
+        """True if somebody here wants what `source` (None: anybody) sends to `group` on `link`."""
         if group in ALWAYS:
             return True
         known = self._groups.get((group, link.index))
         if known is None or not known.members:
             return False
-        return (source in known.sources) is known.include
+        return source is None or (source in known.sources) is known.include
 
     def link_for(self, group: bytes) -> Link | None:
         """Where a group is joined if the program does not say: where it is routed to, as in Linux."""

@@ -144,3 +144,159 @@ def test_a_network_covers_its_hosts(addr, length):
     net = network(addr, length)
     assert common_bits(net, addr) >= length
     assert network(net, length) == net
+
+
+# --- routes that somebody adds
+
+
+def add(stack, prefix, length, link="tun0", **more):
+    entry = Entry(parse_addr(prefix), length, stack.links[link], **more)
+    stack.routes.add(entry)
+    return entry
+
+
+def refused(code):
+    return pytest.raises(StackError, match=errno.errorcode[code])
+
+
+def test_the_longest_prefix_wins_then_the_lowest_metric(stack):
+    add(stack, "192.0.2.0", 24, "tun1", metric=10)
+    add(stack, "192.0.2.0", 24, "tun0", metric=20)
+    assert via(stack, "192.0.2.7")[0] == "tun1"
+    add(stack, "192.0.2.0", 25, "tun0", metric=99)
+    assert via(stack, "192.0.2.7")[0] == "tun0"
+    assert via(stack, "192.0.2.200")[0] == "tun1"
+
+
+def test_routes_are_deleted_by_what_is_known_of_them(stack):
+    for metric, link in ((10, "tun1"), (20, "tun0")):
+        add(stack, "192.0.2.0", 24, link, metric=metric)
+    assert stack.routes.delete(parse_addr("192.0.2.0"), 24, metric=20).link is stack.links["tun0"]
+    assert stack.routes.delete(parse_addr("192.0.2.0"), 24).metric == 10
+    with refused(errno.ESRCH):
+        stack.routes.delete(parse_addr("192.0.2.0"), 24)
+    with refused(errno.ESRCH):
+        stack.routes.delete(bytes(4), 0, link=stack.lo)
+    assert via(stack, "192.0.2.7")[0] == "tun0"
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("blackhole", errno.EINVAL),
+        ("unreachable", errno.EHOSTUNREACH),
+        ("prohibit", errno.EACCES),
+        ("throw", errno.ENETUNREACH),
+    ],
+)
+def test_a_route_may_refuse_with_linuxs_errno(stack, kind, code):
+    for prefix, length, dst in (("192.0.2.0", 24, FAR4), ("2001:db8::", 32, FAR6)):
+        stack.routes.add(Entry(parse_addr(prefix), length, stack.lo, kind=kind))
+        with refused(code):
+            stack.route(dst)
+        with refused(code):
+            stack.udp.open(True).sendto(b"", (dst, 9), 0)
+        with refused(code):
+            stack.tcp.connect((dst, 9), 0)
+    assert via(stack, "198.51.100.1")[0] == "tun0"
+    add(stack, "192.0.2.7", 32)
+    assert via(stack, "192.0.2.7")[0] == "tun0"
+
+
+def test_a_routes_mtu_bounds_its_path(stack):
+    add(stack, "192.0.2.0", 24, mtu=1400)
+    assert via(stack, "192.0.2.7")[2] == 1400
+    stack.set_link_mtu(stack.links["tun0"], 1300)
+    assert via(stack, "192.0.2.7")[2] == 1300
+    stack.set_link_mtu(stack.links["tun0"], 9000)
+    stack.pmtu.learn(FAR4, 1350, 1400, 0)
+    assert via(stack, "192.0.2.7")[2] == 1350
+
+
+def test_what_is_no_route_is_refused(stack):
+    add(stack, "192.0.2.0", 24)
+    for code, prefix, length, more in (
+        (errno.EEXIST, "192.0.2.0", 24, {}),
+        (errno.EINVAL, "192.0.2.1", 24, {}),
+        (errno.EINVAL, "192.0.3.0", 24, {"kind": "nowhere"}),
+        (errno.EINVAL, "192.0.3.0", 24, {"mtu": 67}),
+    ):
+        with refused(code):
+            add(stack, prefix, length, **more)
+
+
+def test_a_link_named_by_the_program_needs_no_route(stack):
+    link = stack.links["tun1"]
+    assert stack.routes.route(FAR4, None, link).link is link
+    stack.routes.delete(bytes(4), 0, link=link)
+    assert stack.routes.route(FAR4, None, link).link is link
+    stack.set_link_up(link, False)
+    with refused(errno.ENETUNREACH):
+        stack.routes.route(FAR4, None, link)
+
+
+# --- RFC 6724 §5, one table per rule; the first address that the stack has is never the answer
+
+
+@pytest.mark.rfc("6724", "5")
+@pytest.mark.parametrize(
+    ("rule", "have", "flags", "dst", "src"),
+    [
+        (2, "2001:db8:1::1 fe80::1", {}, "fe80::9", "fe80::1"),
+        (2, "fe80::1 2001:db8:1::1", {}, "2001:db8:3::9", "2001:db8:1::1"),
+        (2, "fe80::1 fec0::1", {}, "2001:db8:3::9", "fec0::1"),  # the largest of those that are too small
+        (2, "2001:db8:1::1 fec0::1", {}, "fec0::9", "fec0::1"),
+        (2, "fe80::1 2001:db8:1::1", {}, "ff05::1", "2001:db8:1::1"),
+        (2, "2001:db8:1::1 fe80::1", {}, "ff02::1", "fe80::1"),
+        (3, "2001:db8:1::1 2001:db8:2::1", {"deprecated": 0}, "2001:db8:1::9", "2001:db8:2::1"),
+        (3, "fe80::1 2001:db8:1::1", {"deprecated": 1}, "2001:db8:3::9", "2001:db8:1::1"),  # rule 2 comes first
+        (6, "fd00::1 2001:db8:1::1", {}, "2001:db8:3::9", "2001:db8:1::1"),
+        (6, "2001:db8:1::1 fd00::1", {}, "fdff::9", "fd00::1"),
+        (6, "2001:db8:1::1 2002:c633:6401::1", {}, "2002:c633:6402::9", "2002:c633:6401::1"),
+        (6, "2002:c633:6401::1 2001:db8:1::1", {}, "2001:db8:3::9", "2001:db8:1::1"),
+        (6, "2001:db8:1::1 2001:0:1::1", {}, "2001:0:2::9", "2001:0:1::1"),
+        (6, "2001:db8:1::1 3ffe::1", {}, "3ffe:1::9", "3ffe::1"),
+        (7, "2001:db8:1::1 2001:db8:1::2", {"temporary": 1}, "2001:db8:3::9", "2001:db8:1::2"),
+        (7, "2001:db8:3::1 2001:db8:1::2", {"temporary": 1}, "2001:db8:3::9", "2001:db8:1::2"),
+        (8, "2001:db8:1::1 2001:db8:3::1", {}, "2001:db8:3::9", "2001:db8:3::1"),
+        (8, "2001:db8:8::1 2001:db8:2::1", {}, "2001:db8:3::9", "2001:db8:2::1"),
+    ],
+)
+def test_source_selection_rule_by_rule(rule, have, flags, dst, src):
+    stack = Stack(secret=SECRET)
+    addrs = [parse_addr(addr) for addr in have.split()]
+    link = stack.add_link("tun0", [(addr, 64) for addr in addrs])
+    for flag, index in flags.items():
+        stack.set_addr_flags(link, addrs[index], **{flag: True})
+    assert show_addr(stack.route(parse_addr(dst)).src) == src, f"rule {rule}"
+
+
+@pytest.mark.rfc("6724", "5")
+def test_rule_1_an_own_address_is_reached_from_itself():
+    stack = Stack(secret=SECRET)
+    stack.add_link("tun0", [(parse_addr("2001:db8:1::1"), 64), (parse_addr("2001:db8:1::2"), 64)])
+    assert show_addr(stack.route(parse_addr("2001:db8:1::2")).src) == "2001:db8:1::2"
+
+
+@pytest.mark.rfc("6724", "5")
+def test_rule_5_prefers_the_outgoing_link_and_labels_do_not_matter_more(stack):
+    stack.add_addr(stack.links["tun1"], parse_addr("2001:db8:1::1"), 64)
+    assert via(stack, "2001:db8:3::9")[:2] == ("tun0", "fd64::2")
+
+
+@pytest.mark.rfc("6724", "4")
+def test_link_local_and_group_destinations_take_sources_of_their_link_only(stack):
+    stack.add_addr(stack.links["tun1"], parse_addr("fe80::2"), 64)
+    route = stack.routes.route(parse_addr("ff02::1"), None, stack.links["tun0"])
+    assert show_addr(route.src) == "fd64::2"
+
+
+def test_an_address_comes_with_its_flags_and_takes_them_along(stack):
+    link, addr = stack.links["tun0"], parse_addr("2001:db8:1::1")
+    stack.add_addr(link, addr, 64, deprecated=True, temporary=True)
+    assert addr in link.deprecated
+    assert addr in link.temporary
+    stack.set_addr_flags(link, addr, deprecated=False)
+    assert addr not in link.deprecated
+    stack.remove_addr(link, addr)
+    assert not link.temporary
