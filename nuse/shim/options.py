@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from nuse.shim import sockaddr
 from nuse.shim.datagram import DatagramSocket
+from nuse.shim.extraopts import TCP_NUSE_OPTIONS, TCP_NUSE_SAVED, get_extra, set_extra
 from nuse.shim.opttable import (
     BUFFER_MAX,
     BUFFERS,
@@ -224,6 +225,8 @@ def get_blob(sock: Socket, level: int, name: int) -> bytes | None:
         if name == SO_BINDTODEVICE[1]:
             return bytes(sock.values.get(SO_BINDTODEVICE, b""))
     if isinstance(sock, StreamSocket):
+        if level == SOL_TCP and name in (TCP_NUSE_OPTIONS, TCP_NUSE_SAVED):
+            return get_extra(sock, name)
         if (level, name) == TCP_CONGESTION:
             chosen = sock.options.congestion or sock.hub.stack.sysctl.tcp_congestion_control
             return str(chosen).encode().ljust(16, b"\0")
@@ -253,6 +256,8 @@ def set_blob(sock: Socket, level: int, name: int, raw: bytes) -> bool:
         if algorithm not in CONGESTION_CONTROLS:
             raise StackError(errno.ENOENT, f"no congestion control {algorithm!r}")
         sock.set_option("congestion", algorithm)
+    elif level == SOL_TCP and name in (TCP_NUSE_OPTIONS, TCP_NUSE_SAVED) and isinstance(sock, StreamSocket):
+        set_extra(sock, name, raw)
     elif (level, name) == (SOL_TCP, 31):  # TCP_ULP: no kernel TLS here
         raise StackError(errno.ENOENT, "no such upper layer protocol")
     elif (level, name) not in IGNORED_BLOBS:

@@ -21,7 +21,7 @@ from nuse.shim.pump import Pump
 from nuse.shim.sock import SockAddr, Socket
 from stack.errors import StackError
 from stack.events import ACCEPTABLE, CLOSED, CONNECTED, FAILED, PEER_CLOSED, READABLE, WRITABLE
-from stack.tcp.options import TcpOptions, check_option
+from stack.tcp.options import OptionValue, TcpOptions, check_option
 
 FRESH, LISTENING, CONNECTING, ESTABLISHED, SHUT, DEAD = range(6)
 SHUT_RD, SHUT_WR, SHUT_RDWR = 0, 1, 2
@@ -120,7 +120,7 @@ class StreamSocket(Socket):
         self.shut_both = self.shut_both or how == SHUT_RDWR
         return True
 
-    def set_option(self, name: str, value: int | bool | str) -> None:
+    def set_option(self, name: str, value: OptionValue) -> None:
         """A TcpOptions field, now and for children. Raises StackError EINVAL."""
         check_option(name, value)
         if self.conn is not None and self.phase != DEAD:

@@ -21,8 +21,12 @@ time.sleep(60)
 """
 
 AS_NOBODY = """
-import os, sys
-import pyroute2, nuse.runtime, nuse.hostnet, nuse.background, nuse.demo, nuse.impair, nuse.cli.up, nuse.cli.look
+import importlib, os, pkgutil, sys
+import email.parser, encodings.idna, importlib.metadata, pyroute2, nuse, stack
+for package in (nuse, stack):  # afterwards the checkout, and the Python in use, may be closed to us
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
 from nuse.cli.main import main
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 sys.exit(main(sys.argv[1:]))

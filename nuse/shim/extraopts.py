@@ -1,0 +1,58 @@
+"""A program's own TCP options: the two socket options by which it sends them and reads the peer's.
+
+    TCP_NUSE_OPTIONS  set: what to send from now on;  get: the same
+    TCP_NUSE_SAVED    set to 1: keep the unknown options that arrive;  get: those kept since the last get
+
+A value is a row of records: u8 where, u8 kind, u8 length, then so many bytes. `where` is a sum of 1 SYN, 2 SYN-ACK, 4
+segments with text, 8 those without. Kinds 253 and 254 are for experiments, and begin with an ExID (RFC 6994). On a
+listener they hold for what it accepts. On a kernel socket setsockopt answers ENOPROTOOPT, so a program can tell.
+"""
+
+import errno
+
+from nuse.shim.stream import StreamSocket
+from stack.errors import StackError
+from stack.tcp.extension import ExtraOptions
+from stack.tcp.options import ExtraOption
+
+TCP_NUSE_OPTIONS = 20001
+TCP_NUSE_SAVED = 20002
+
+
+def decode(raw: bytes) -> tuple[ExtraOption, ...]:
+    """Records to options. Raises StackError EINVAL for a record that is cut short."""
+    found = []
+    at = 0
+    while at < len(raw):
+        if at + 3 > len(raw) or at + 3 + raw[at + 2] > len(raw):
+            raise StackError(errno.EINVAL, "a record is cut short")
+        where, kind, size = raw[at : at + 3]
+        found.append(ExtraOption(where, kind, raw[at + 3 : at + 3 + size]))
+        at += 3 + size
+    return tuple(found)
+
+
+def encode(where: int, kind: int, data: bytes) -> bytes:
+    """One record."""
+    return bytes((where, kind, len(data))) + data
+
+
+def set_extra(sock: StreamSocket, name: int, raw: bytes) -> None:
+    """setsockopt of either. Raises StackError EINVAL, EOPNOTSUPP."""
+    if name == TCP_NUSE_OPTIONS:
+        sock.set_option("extra", decode(raw))
+    else:
+        sock.set_option("save_options", any(raw))
+
+
+def get_extra(sock: StreamSocket, name: int) -> bytes:
+    """getsockopt of either; reading what was saved takes it."""
+    if name == TCP_NUSE_OPTIONS:
+        options = sock.conn.options if sock.conn is not None else sock.options
+        return b"".join(encode(each.where, each.kind, each.data) for each in options.extra)
+    ext = sock.conn.ext if sock.conn is not None else None
+    if not isinstance(ext, ExtraOptions):
+        return b""
+    saved = b"".join(encode(where, kind, data) for where, (kind, data) in ext.saved)
+    ext.saved.clear()
+    return saved
