@@ -12,13 +12,8 @@ merged ranges, so that a block seen before costs a look-up: the cost of an ACK i
 (tests/unit/test_ack_cost.py counts).
 """
 
-<<<<<<< HEAD
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-=======
-from bisect import bisect_right
-from collections import OrderedDict
->>>>>>> 413a780 (A program's own TCP options through a socket option, documented, with a whole example; retransmissions in order after reneging)
 from heapq import heappop, heappush, heapreplace
 from itertools import pairwise
 from operator import attrgetter
@@ -362,7 +357,6 @@ class Scoreboard:
         """The lowest lost record not yet sent again, left in place. Amortised O(log n)."""
         heap = self._resend
         while heap:
-<<<<<<< HEAD
             start, _, rec = heap[0]
             if rec.lost and not (rec.resent or rec.sacked or rec.gone):
                 if start == rec.start:
@@ -370,15 +364,6 @@ class Scoreboard:
                 heapreplace(heap, (rec.start, id(rec), rec))  # its front was cut off since
             else:
                 heappop(heap)
-=======
-            key, _, rec = heap[0]
-            if not rec.lost or rec.resent or rec.sacked or rec.gone:
-                heappop(heap)
-            elif key != rec.start:  # its front was acknowledged since it was queued
-                heapreplace(heap, (rec.start, id(rec), rec))
-            else:
-                return rec
->>>>>>> 413a780 (A program's own TCP options through a socket option, documented, with a whole example; retransmissions in order after reneging)
         return None
 
     def on_resent(self, rec: Sent, end: int, now: Nanos) -> None:
