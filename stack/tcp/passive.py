@@ -22,7 +22,7 @@ from stack.tcp.request import Request
 from stack.tcp.state import SYN_RECEIVED
 from stack.tcp.timers import NEVER
 from stack.units import SEC, Nanos
-from stack.wire.tcp import ACK, CWR, ECE, FIN, RST, SYN, Segment
+from stack.wire.tcp import CWR, ECE, FIN, RST, SYN, Segment
 from stack.wire.tcp_options import SynOptions, parse_syn_options
 
 if TYPE_CHECKING:
