@@ -145,6 +145,11 @@ class Sysctl:
     )
     somaxconn: int = _knob("net.core.somaxconn", 4096, "ceiling of listen()'s backlog", low=1, high=65535)
     tcp_max_tw_buckets: int = _knob("net.ipv4.tcp_max_tw_buckets", 131072, "connections in TIME-WAIT (live)", high=I31)
+    tcp_tw_reuse: int = _knob(
+        "net.ipv4.tcp_tw_reuse", 2, "connect may follow TIME-WAIT: 1 always, 2 over loopback (live)", high=2
+    )
+    tcp_tw_reuse_delay: int = _knob("net.ipv4.tcp_tw_reuse_delay", 1000, "ms before it may (live)", low=1, high=60000)
+    tcp_rfc1337: int = _knob("net.ipv4.tcp_rfc1337", 0, "1: a reset does not end TIME-WAIT, RFC 1337 (live)")
     tcp_slow_start_after_idle: int = _knob(
         "net.ipv4.tcp_slow_start_after_idle", 1, "shrink cwnd after an idle RTO, RFC 5681 §4.1"
     )

@@ -121,6 +121,7 @@ class Mib:
     TcpExtTW: int = 0
     TcpExtTWRecycled: int = 0
     TcpExtPAWSEstab: int = 0
+    TcpExtPAWSTimewait: int = 0
     TcpExtTCPPAWSOldAck: int = 0
     TcpExtDelayedACKs: int = 0
     TcpExtDelayedACKLost: int = 0
@@ -155,6 +156,7 @@ class Mib:
     TcpExtTCPAbortOnClose: int = 0
     TcpExtTCPAbortOnTimeout: int = 0
     TcpExtTCPDeferAcceptDrop: int = 0
+    TcpExtTCPTimeWaitOverflow: int = 0
     TcpExtTCPReqQFullDoCookies: int = 0
     TcpExtTCPReqQFullDrop: int = 0
     TcpExtTCPZeroWindowDrop: int = 0
@@ -169,6 +171,7 @@ class Mib:
     TcpExtTCPOrigDataSent: int = 0
     TcpExtTCPACKSkippedSynRecv: int = 0
     TcpExtTCPACKSkippedSeq: int = 0
+    TcpExtTCPACKSkippedTimeWait: int = 0
     TcpExtTCPKeepAlive: int = 0
     TcpExtTCPDelivered: int = 0
     NuseInMalformed: int = 0

@@ -19,10 +19,10 @@ from stack.tcp.cc.base import CongestionControl, RateSample
 from stack.tcp.ecn import Ecn
 from stack.tcp.extension import ExtraOptions, TcpExtension
 from stack.tcp.info import TcpInfo
+from stack.tcp.offer import advertised_mss, window_shift
 from stack.tcp.options import OptionValue, TcpOptions, check_option
 from stack.tcp.rcvbuf import ReceiveBuffer
 from stack.tcp.recvq import RecvQueue
-from stack.tcp.request import advertised_mss, window_shift
 from stack.tcp.rtt import Rtt
 from stack.tcp.scoreboard import Scoreboard
 from stack.tcp.sendq import SendQueue
@@ -365,7 +365,7 @@ class TcpConn:
         self.orphan = True
         self.owner = None
         mib = self.demux.mib
-        if self.state is SYN_SENT or self.state is CLOSED:
+        if self.state in (CLOSED, TIME_WAIT, SYN_SENT):
             self.demux.drop(self)
         elif self.recvq.readable:
             mib.TcpExtTCPAbortOnClose += 1
@@ -533,6 +533,7 @@ class TcpConn:
         """Called by the demux when the connection has left its tables."""
         self.state = CLOSED
         self.timers.stop_all()
+        self.timers.conn = None
         self.forget_queues()
         if self.ext is not None:
             self.ext.on_closed(self)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from stack.checksum import ones_sum
 from stack.errors import Malformed, StackError
 from stack.errqueue import SockError
+from stack.events import CLOSED as EV_CLOSED
 from stack.ip.addr import ANY4, ANY6
 from stack.ip.link import Link
 from stack.ip.output import OUTBOX_LIMIT
@@ -21,6 +22,7 @@ from stack.tcp.conn import SockAddr, TcpConn, flow_key
 from stack.tcp.extension import TcpExtension
 from stack.tcp.input import segment_arrives
 from stack.tcp.isn import IsnGenerator
+from stack.tcp.lazyheap import LazyHeap
 from stack.tcp.listen import TcpListener
 from stack.tcp.options import TcpOptions
 from stack.tcp.output import Packet, next_packet
@@ -30,7 +32,8 @@ from stack.tcp.recovery import on_smaller_mss
 from stack.tcp.request import Request
 from stack.tcp.state import CLOSED, SYN_RECEIVED, SYN_SENT, TIME_WAIT
 from stack.tcp.timeouts import deadlines_pass
-from stack.tcp.timers import NEVER
+from stack.tcp.timers import NEVER, Timers
+from stack.tcp.timewait import TimeWait
 from stack.tcp.tlp import tlp_schedule
 from stack.units import SEC, Nanos
 from stack.wire.tcp import ACK, FIN, RST, SYN, Segment, parse
@@ -38,7 +41,7 @@ from stack.wire.tcp import ACK, FIN, RST, SYN, Segment, parse
 if TYPE_CHECKING:
     from stack.host import Stack
 
-Flow = TcpConn | Request
+Flow = TcpConn | Request | TimeWait
 
 
 class TcpDemux:
@@ -55,8 +58,9 @@ class TcpDemux:
         self.clock: Nanos = stack.now
         self._listeners: dict[tuple[bytes, int], list[TcpListener]] = {}
         self._dirty: deque[TcpConn] = deque()
-        self._heap: list[tuple[Nanos, int, TcpConn]] = []
-        self._time_wait: deque[TcpConn] = deque()
+        self._heap: list[tuple[Nanos, int, Timers]] = []
+        self._time_wait: LazyHeap[TimeWait] = LazyHeap()
+        self.time_waits = 0
         self._challenge_second = 0
         self._challenges = 0
         self.post_event = stack.post_event
@@ -115,21 +119,23 @@ class TcpDemux:
         """
         if not remote[1]:
             raise StackError(errno.ECONNREFUSED, "port 0")
+        self.clock = now
         src = local_addr or (binding.addr if binding is not None and binding.addr not in (ANY4, ANY6) else None)
         route = self._stack.route(remote[0], src)
         if binding is not None:
             local = (route.src, binding.port)
-            if not self._make_room(flow_key(remote, local)):
+            iss = self._make_room(flow_key(remote, local))
+            if iss < 0:
                 raise StackError(errno.EADDRNOTAVAIL, "this connection exists")
         else:
-            local = self._choose_port(route.src, remote)
+            local, iss = self._choose_port(route.src, remote)
         options = options.copy() if options is not None else TcpOptions()
         conn = TcpConn(self, self._stack.next_id(), local, remote, route.link, route.mtu, options, now)
         conn.binding = binding
         conn.ext = extension or conn.ext
         if binding is None:
             self.ports.hold_auto(local[1])
-        self._start(conn, now)
+        self._start(conn, iss, now)
         conn.state = SYN_SENT
         conn.syn_due = True
         self.mib.TcpActiveOpens += 1
@@ -137,33 +143,32 @@ class TcpDemux:
         self.mark(conn)
         return conn
 
-    def _choose_port(self, src: bytes, remote: SockAddr) -> SockAddr:
+    def _choose_port(self, src: bytes, remote: SockAddr) -> tuple[SockAddr, int]:
         start = self.isn.port_offset(src + remote[0] + remote[1].to_bytes(2, "big"))
-        for count, port in enumerate(self.ports.candidates(start), 1):
-            if not self.ports.bound(port) and self._make_room(flow_key(remote, (src, port))):
-                self.ports.tried(start, count)
-                return src, port
+        for port in self.ports.candidates(start):
+            if not self.ports.bound(port):
+                iss = self._make_room(flow_key(remote, (src, port)))
+                if iss >= 0:
+                    return (src, port), iss
         raise StackError(errno.EADDRNOTAVAIL, "all ephemeral ports are in use")
 
-    def _make_room(self, key: bytes) -> bool:
-        """True if a new connection may have this key; ends one in TIME-WAIT that is old enough (RFC 6191)."""
+    def _make_room(self, key: bytes) -> int:
+        """−1 if no new connection may have this key; else the ISS that it must have, 0 for any.
+
+        Ends one in TIME-WAIT that may be followed already, RFC 6191.
+        """
         old = self.flows.get(key)
         if old is None:
-            return True
-        if (
-            isinstance(old, TcpConn)
-            and old.state is TIME_WAIT
-            and old.tcb.ts_ok
-            and self.clock - old.tcb.ts_recent_at > SEC
-        ):
+            return 0
+        if isinstance(old, TimeWait) and old.reusable(self.clock):
             self.mib.TcpExtTWRecycled += 1
-            self.drop(old)
-            return True
-        return False
+            self.end_time_wait(old)
+            return old.next_iss
+        return -1
 
-    def _start(self, conn: TcpConn, now: Nanos) -> None:
-        iss, ts_offset = self.isn.iss_and_ts_offset(conn.key, now)
-        conn.set_iss(iss, ts_offset)
+    def _start(self, conn: TcpConn, iss: int, now: Nanos) -> None:
+        fresh, ts_offset = self.isn.iss_and_ts_offset(conn.key, now)
+        conn.set_iss(iss or fresh, ts_offset)
         self.flows[conn.key] = conn
 
     def conns(self) -> Iterator[Flow]:
@@ -196,22 +201,23 @@ class TcpDemux:
             seg.ecn = tos & 3
         conn = self.flows.get(key)
         if conn is not None:
-            if isinstance(conn, Request):
-                self.passive.segment_arrives(conn, seg, now)
-                return
-            if conn.state is TIME_WAIT and seg.flags & (SYN | RST | ACK) == SYN and self._reopens(conn, seg):
-                self.drop(conn)
-            else:
+            if isinstance(conn, TcpConn):
                 segment_arrives(conn, seg, now)
-                return
+            elif isinstance(conn, Request):
+                self.passive.segment_arrives(conn, seg, now)
+            elif conn.on_segment(seg, now):
+                self._reopen(conn, seg, now)
+            return
         self._no_connection(key, seg, link, now)
 
-    def _reopens(self, conn: TcpConn, seg: Segment) -> bool:
-        """May this SYN end a connection in TIME-WAIT? RFC 6191 by timestamp, RFC 9293 §3.10.7.4 by sequence number."""
-        tcb = conn.tcb
-        newer_ts = tcb.ts_ok and seg.ts_val >= 0 and 0 < (seg.ts_val - tcb.ts_recent) & 0xFFFF_FFFF < 0x8000_0000
-        newer_seq = 0 < (seg.seq - tcb.rcv_nxt) & 0xFFFF_FFFF < 0x8000_0000
-        return newer_ts or newer_seq
+    def _reopen(self, old: TimeWait, seg: Segment, now: Nanos) -> None:
+        """A SYN that may follow a connection in TIME-WAIT, if somebody listens (RFC 9293 MAY-2, RFC 6191)."""
+        listener = self._find_listener(old.local, old.key)
+        if listener is None:
+            old.owe_ack(seg, now)
+        else:
+            self.end_time_wait(old)
+            self.passive.syn_arrives(listener, old.key, seg, now, old.next_iss)
 
     def _no_connection(self, key: bytes, seg: Segment, link: Link, now: Nanos) -> None:
         """RFC 9293 §3.10.7.1 (CLOSED) and §3.10.7.2 (LISTEN)."""
@@ -279,7 +285,7 @@ class TcpDemux:
             return
         self.mib.TcpOutSegs += 1
         ttl = ttl or self.sysctl.ip_default_ttl
-        label = self.isn.port_offset(key) & 0xFFFFF if len(key) > 12 and flags & SYN else 0
+        label = self.isn.port_offset(key) & 0xFFFFF if len(key) > 12 and not flags & RST else 0
         packet = build_bare(
             key, seq, ack, flags, wnd=wnd, options=options, offload=link.offload, ttl=ttl, tos=tos, label=label
         )
@@ -379,34 +385,40 @@ class TcpDemux:
             earliest = min(timers.at)
             if earliest < timers.heap_at:
                 timers.heap_at = earliest
-                heappush(self._heap, (earliest, conn.id, conn))
+                timers.conn = conn
+                heappush(self._heap, (earliest, conn.id, timers))
         return None
 
     def poll_timeout(self) -> Nanos | None:
         """The earliest deadline; may be earlier than anything that is really due."""
-        earliest = self.passive.poll_timeout()
-        if not self._heap:
-            return earliest
-        mine = self._heap[0][0]
-        return mine if earliest is None or mine <= earliest else earliest
+        requests, shadows = self.passive.poll_timeout(), self._time_wait.earliest()
+        earliest = self._heap[0][0] if self._heap else NEVER
+        if requests is not None and requests < earliest:
+            earliest = requests
+        if shadows is not None and shadows < earliest:
+            earliest = shadows
+        return earliest if earliest != NEVER else None
 
     def handle_timeout(self, now: Nanos) -> None:
         """Run what is due by `now`."""
         self.clock = now
         self.passive.handle_timeout(now)
+        for shadow in self._time_wait.due(now):
+            self.mib.TcpExtTW += 1
+            self.end_time_wait(shadow)
         heap = self._heap
         while heap and heap[0][0] <= now:
-            deadline, _ident, conn = heappop(heap)
-            timers = conn.timers
-            if deadline != timers.heap_at:
-                continue  # a later, earlier deadline took this entry's place
+            deadline, ident, timers = heappop(heap)
+            conn = timers.conn
+            if deadline != timers.heap_at or conn is None:
+                continue  # an earlier deadline took this entry's place, or the connection is gone
             timers.heap_at = NEVER
             earliest = min(timers.at)
             if earliest <= now:
                 deadlines_pass(conn, now)
             elif earliest != NEVER:
                 timers.heap_at = earliest
-                heappush(heap, (earliest, conn.id, conn))
+                heappush(heap, (earliest, ident, timers))
 
     def may_challenge(self, now: Nanos) -> bool:
         """RFC 5961 §7: so many challenge ACKs a second for the whole stack."""
@@ -419,29 +431,63 @@ class TcpDemux:
 
     # ------------------------------------------------------------------ the end of a connection
 
-    def note_time_wait(self, conn: TcpConn) -> None:
-        """Bound the connections in TIME-WAIT by tcp_max_tw_buckets: the oldest goes."""
-        waiting = self._time_wait
-        waiting.append(conn)
-        while waiting and (waiting[0].state is not TIME_WAIT or len(waiting) > self.sysctl.tcp_max_tw_buckets):
-            oldest = waiting.popleft()
-            if oldest.state is TIME_WAIT:
-                self.drop(oldest)
+    def begin_time_wait(self, conn: TcpConn, now: Nanos) -> None:
+        """A light shadow takes the connection's place, or nothing if there are tcp_max_tw_buckets of them."""
+        shadow = TimeWait(self, conn.id, conn.key, conn.link, conn.tcb, now)
+        shadow.tos, shadow.ttl = conn.tos, conn.ttl
+        conn.timers.conn = None
+        shadow.binding, conn.binding = conn.binding, None
+        if not conn.orphan or conn.ext is not None:
+            shadow.conn = conn
+        if self.time_waits >= self.sysctl.tcp_max_tw_buckets:
+            self.mib.TcpExtTCPTimeWaitOverflow += 1
+            shadow.acknowledge(now)
+            del self.flows[conn.key]
+            self._release(shadow)
+            conn.closed()
+            self.trace("closed", conn)
+            return
+        self.flows[conn.key] = shadow
+        self._time_wait.push(shadow)
+        self.time_waits += 1
+
+    def end_time_wait(self, shadow: TimeWait) -> None:
+        """The shadow leaves the tables; a program that still holds the connection is told."""
+        shadow.deadline = NEVER
+        self.time_waits -= 1
+        if self.flows.get(shadow.key) is shadow:
+            del self.flows[shadow.key]
+        self._release(shadow)
+        conn, shadow.conn = shadow.conn, None
+        if conn is not None:
+            conn.closed()
+        self.trace("closed", shadow if conn is None else conn)
+
+    def _release(self, flow: TcpConn | TimeWait) -> None:
+        """Give its port back."""
+        if flow.binding is not None:
+            flow.binding.release()
+            flow.binding = None
+        else:
+            self.ports.drop_auto(flow.local[1])
 
     def drop(self, conn: TcpConn) -> None:
-        """The connection leaves the tables, whatever state it was in."""
-        if conn.state is CLOSED and self.flows.get(conn.key) is not conn:
-            return
-        if self.flows.get(conn.key) is conn:
+        """The connection leaves the tables, whatever state it was in; what is in TIME-WAIT leaves its shadow there."""
+        held = self.flows.get(conn.key)
+        if held is conn:
             del self.flows[conn.key]
+        elif isinstance(held, TimeWait) and held.conn is conn and conn.state is TIME_WAIT:
+            if conn.ext is None:
+                held.conn = None
+                conn.forget_queues()
+                conn.post(EV_CLOSED)
+            return
+        elif conn.state is CLOSED or conn.state is TIME_WAIT:
+            return
         if conn.listener is not None:
             conn.listener.forget(conn)
             conn.listener = None
-        if conn.binding is not None:
-            conn.binding.release()
-            conn.binding = None
-        else:
-            self.ports.drop_auto(conn.local[1])
+        self._release(conn)
         conn.closed()
         self.trace("closed", conn)
 

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 PAWS_IDLE = 24 * 86400 * SEC  # RFC 7323 §5.5
 PAWS_WINDOW = 1  # ticks of the peer's clock
-TIMEWAIT_LEN = 60 * SEC
 FAST_FLAGS = 0xFF & ~(PSH | CWR)  # any flag but these takes the slow path
 DELACK_MIN = 40 * MSEC
 DELACK_MAX = 200 * MSEC
@@ -238,8 +237,6 @@ def _acceptable(conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
         return tcb.rcv_nxt <= seq <= max(right, tcb.rcv_nxt)
     if seq <= right and (end > tcb.rcv_nxt or seq == tcb.rcv_nxt):
         return True
-    if conn.state is TIME_WAIT and flags & FIN and end <= tcb.rcv_nxt:
-        conn.timers.arm(T.TIMEWAIT, now + TIMEWAIT_LEN)  # a retransmitted FIN: our last ACK was lost
     if end <= tcb.rcv_nxt and (seg.length or flags & FIN):
         conn.demux.mib.TcpExtDelayedACKLost += 1
         _dsack_old(conn, seq, end)
@@ -292,8 +289,6 @@ def _reset_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
             return
         conn.fail(errno.ECONNREFUSED)
         return
-    if state is TIME_WAIT:
-        return  # RFC 1337, as Linux with tcp_rfc1337 … a reset in TIME-WAIT is ignored
     if state is ESTABLISHED or state is CLOSE_WAIT:
         mib.TcpEstabResets += 1
     conn.demux.trace("reset", conn)
@@ -357,13 +352,11 @@ def _our_fin_acked(conn: "TcpConn", now: Nanos) -> None:
 
 
 def enter_time_wait(conn: "TcpConn", now: Nanos) -> None:
-    """RFC 9293 §3.6.1; sixty seconds, as Linux. Queues are freed."""
+    """RFC 9293 §3.6.1; sixty seconds, as Linux. A light shadow takes the connection's place in the flow table."""
     conn.state = TIME_WAIT
-    conn.demux.mib.TcpExtTW += 1
     conn.timers.stop_all()
-    conn.timers.arm(T.TIMEWAIT, now + TIMEWAIT_LEN)
     conn.forget_queues()
-    conn.demux.note_time_wait(conn)
+    conn.demux.begin_time_wait(conn, now)
 
 
 # ---------------------------------------------------------------------- text and FIN: seventh and eighth checks
@@ -372,8 +365,6 @@ def enter_time_wait(conn: "TcpConn", now: Nanos) -> None:
 def _text_and_fin(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
     tcb = conn.tcb
     if conn.state not in RECEIVING:
-        if seg.length and conn.state is TIME_WAIT:
-            conn.dup_acks_due += 1
         return
     unread = conn.orphan or (conn.read_closed and conn.state is not ESTABLISHED)
     if unread and seg.length and seg.seq + seg.length > tcb.rcv_nxt:

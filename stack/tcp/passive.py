@@ -46,11 +46,14 @@ class PassiveOpens:
 
     # ------------------------------------------------------------------ SYN
 
-    def syn_arrives(self, listener: "TcpListener", key: bytes, seg: Segment, now: Nanos) -> None:
-        """RFC 9293 §3.10.7.2, third: remember it, or not, and answer."""
+    def syn_arrives(self, listener: "TcpListener", key: bytes, seg: Segment, now: Nanos, iss: int = 0) -> None:
+        """RFC 9293 §3.10.7.2, third: remember it, or not, and answer.
+
+        A SYN that follows a connection in TIME-WAIT comes with the ISS to use. It is from somebody real: no cookie.
+        """
         demux = self._demux
         cookie = False
-        if listener.backlog_full() or demux.sysctl.tcp_syncookies == COOKIES_ALWAYS:
+        if not iss and (listener.backlog_full() or demux.sysctl.tcp_syncookies == COOKIES_ALWAYS):
             if not demux.sysctl.tcp_syncookies:
                 demux.mib.TcpExtTCPReqQFullDrop += 1
                 self._drop(listener)
@@ -61,7 +64,7 @@ class PassiveOpens:
             demux.mib.TcpExtListenOverflows += 1
             self._drop(listener)
             return
-        if not cookie and not self._room(listener):
+        if not cookie and not iss and not self._room(listener):
             self._drop(listener)
             return
         size = (len(key) - 4) // 2
@@ -75,9 +78,9 @@ class PassiveOpens:
             return
         extension = listener.extension(key, peer.unknown) if listener.extension is not None else None
         if extension is not None or listener.options.extra or listener.options.save_options:
-            self._open_in_full(listener, key, seg, peer, route, extension, now)
+            self._open_in_full(listener, key, seg, peer, route, extension, iss, now)
             return
-        self._remember(listener, key, seg, peer, route, now)
+        self._remember(listener, key, seg, peer, route, iss, now)
 
     def _drop(self, listener: "TcpListener") -> None:
         self._demux.mib.TcpExtListenDrops += 1
@@ -109,12 +112,13 @@ class PassiveOpens:
         return req
 
     def _remember(
-        self, listener: "TcpListener", key: bytes, seg: Segment, peer: SynOptions, route: Route, now: Nanos
+        self, listener: "TcpListener", key: bytes, seg: Segment, peer: SynOptions, route: Route, iss: int, now: Nanos
     ) -> None:
         demux = self._demux
         req = self._request(listener, key, seg, peer, route, ecn=True)
         req.id = demux.next_id()
-        req.iss, req.ts_offset = demux.isn.iss_and_ts_offset(key, now)
+        fresh, req.ts_offset = demux.isn.iss_and_ts_offset(key, now)
+        req.iss = iss or fresh
         demux.flows[key] = req
         listener.added(req)
         req.emit(now)
@@ -144,6 +148,7 @@ class PassiveOpens:
         peer: SynOptions,
         route: Route,
         extension: "TcpExtension | None",
+        iss: int,
         now: Nanos,
     ) -> TcpConn:
         """A TcpConn in SYN-RECEIVED, whose own output sends the SYN-ACK."""
@@ -156,7 +161,8 @@ class PassiveOpens:
         conn.binding = listener.binding.share()
         conn.passive = True
         conn.ext = extension or conn.ext
-        conn.set_iss(*demux.isn.iss_and_ts_offset(key, now))
+        fresh, ts_offset = demux.isn.iss_and_ts_offset(key, now)
+        conn.set_iss(iss or fresh, ts_offset)
         demux.flows[key] = conn
         take_syn(conn, seg, peer, now)
         conn.state = SYN_RECEIVED
@@ -230,6 +236,7 @@ class PassiveOpens:
         demux, listener = self._demux, req.listener
         options = listener.options.copy()
         conn = TcpConn(demux, req.id, req.local, req.remote, req.link, req.mtu, options, now)
+        conn.key = req.key  # the very object that is in the table
         conn.listener = listener
         conn.binding = listener.binding.share()
         conn.passive = True

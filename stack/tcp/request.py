@@ -10,7 +10,7 @@ from stack.errors import InvariantBroken
 from stack.ip.link import Link
 from stack.seq import MASK32, ts_before
 from stack.tcp.mini import MiniFlow, signed, timestamps
-from stack.tcp.options import TcpOptions
+from stack.tcp.offer import advertised_mss, window_shift
 from stack.tcp.state import SYN_RECEIVED
 from stack.tcp.timers import NEVER
 from stack.units import SEC, Nanos
@@ -207,22 +207,6 @@ class Request(MiniFlow):
         """Raise InvariantBroken if the listener does not know it."""
         if self.listener is None or self not in self.listener.half_open:
             raise InvariantBroken("a request without a listener")
-
-
-def advertised_mss(link: Link, v6: bool, options: TcpOptions) -> int:
-    """The MSS we tell the peer: what fits our link without options, RFC 9293 §3.7.1, RFC 6691."""
-    mss = link.mtu - (60 if v6 else 40)
-    if options.maxseg:
-        mss = min(mss, options.maxseg)
-    return min(max(mss, 48), 65495)
-
-
-def window_shift(most: int) -> int:
-    """The scale that lets a receive buffer of `most` be advertised, RFC 7323 §2.3."""
-    shift = 0
-    while most >> shift > 65535 and shift < 14:
-        shift += 1
-    return shift
 
 
 def timestamp(now: Nanos, offset: int) -> int:

@@ -3,6 +3,8 @@
 The connection has one lazy entry in the stack's heap (tcp/demux.py), which may be early but never late.
 """
 
+from typing import Any
+
 from stack.units import Nanos
 
 NEVER: Nanos = 1 << 62
@@ -15,11 +17,12 @@ _COUNT = len(NAMES)
 class Timers:
     """Absolute deadlines in ns; NEVER means off."""
 
-    __slots__ = ("at", "heap_at")
+    __slots__ = ("at", "conn", "heap_at")
 
     def __init__(self) -> None:
         self.at: list[Nanos] = [NEVER] * _COUNT
         self.heap_at: Nanos = NEVER  # deadline of our entry in the stack's heap; the demux keeps it
+        self.conn: Any = None  # whose they are, while they are in the heap and it lives
 
     def arm(self, kind: int, deadline: Nanos) -> None:
         """Set or move one deadline."""

@@ -201,6 +201,7 @@ def test_time_wait_acknowledges_a_repeated_fin_and_waits_anew(wire):
 
 
 @pytest.mark.rfc("1337", "3")
+@pytest.mark.wire(sysctl={"net.ipv4.tcp_rfc1337": "1"})
 def test_a_reset_does_not_kill_time_wait(wire):
     wire.established()
     wire.play("""
