@@ -39,6 +39,7 @@ class SsOptions:
     all: bool = False
     numeric: bool = False
     info: bool = False
+    options: bool = False
     extended: bool = False
     oneline: bool = False
     no_header: bool = False
@@ -120,6 +121,24 @@ def _head(options: SsOptions) -> list[str]:
     return ["Netid", *head] if options.netid else head
 
 
+def timer_word(info: Row) -> str:
+    """`timer:(on,200ms,0)`: which one runs, when it is due, how often it ran out; empty if none runs."""
+    if not info.get("timer"):
+        return ""
+    return f"timer:({info['timer']},{_until(info['timer_ms'])},{info['retransmits']})"
+
+
+def _until(ms: int) -> str:
+    """Milliseconds as ss writes them: 200ms, 1.500ms, 42sec, 1min12sec, 119min."""
+    minutes, rest = divmod(ms, 60_000)
+    seconds, millis = divmod(rest, 1000)
+    if minutes:
+        return f"{minutes}min" + (f"{seconds}sec" if seconds and minutes <= 9 else "")
+    if seconds > 9 or (seconds and not millis):
+        return f"{seconds}sec"
+    return (f"{seconds}." if seconds else "") + f"{millis:03d}ms"
+
+
 def _cells(row: Row, options: SsOptions) -> list[str]:
     """One row's cells, in the order of the header."""
     proto = row["proto"]
@@ -130,7 +149,9 @@ def _cells(row: Row, options: SsOptions) -> list[str]:
     send_queue = row["backlog"] if row["state"] == "LISTEN" else row.get("sendq", 0)
     if row.get("link") and options.extended:
         local = f"{local}%{row['link']}"
-    process = f"id:{row['id']}" if options.extended and "id" in row else ""
+    process = timer_word(row.get("info") or {}) if options.options else ""
+    if options.extended and "id" in row:
+        process = f"{process} id:{row['id']}".strip()
     if options.extended and row.get("owner"):
         process = f"{process} {row['owner']}".strip()
     cells: list[str] = [

@@ -72,6 +72,7 @@ def _look(commands: "argparse._SubParsersAction[Parser]") -> None:
         ("a", "all", "listening and others"),
         ("n", "numeric", "ports as numbers"),
         ("i", "info", "TCP's inner figures"),
+        ("o", "options", "timers"),
         ("e", "extended", "who holds the socket, and its number"),
         ("O", "oneline", "one line a socket"),
         ("H", "no-header", "no header line"),

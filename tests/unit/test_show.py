@@ -6,7 +6,7 @@ import pytest
 
 from nuse.linkspec import ConfigError
 from nuse.show import choose_counters, counter_lines, link_json, link_lines, route_lines, sysctl_text
-from nuse.show_ss import SsOptions, info_words, parse_filter, rate, select, ss_lines
+from nuse.show_ss import SsOptions, info_words, parse_filter, rate, select, ss_lines, timer_word
 from stack.tcp.info import TcpInfo
 
 INFO = {f.name: 0 for f in fields(TcpInfo)} | {
@@ -183,3 +183,23 @@ def test_routes_are_those_of_ip_route():
 def test_sysctl_values_have_tabs_between():
     assert sysctl_text([4096, 131072, 6291456]) == "4096\t131072\t6291456"
     assert sysctl_text("cubic") == "cubic"
+
+
+@pytest.mark.parametrize(
+    ("ms", "word"),
+    [
+        (7, "007ms"),
+        (200, "200ms"),
+        (1500, "1.500ms"),
+        (3000, "3sec"),
+        (42_400, "42sec"),
+        (72_000, "1min12sec"),
+        (7_190_000, "119min"),
+    ],
+)
+def test_a_timer_is_written_as_ss_writes_it(ms, word):
+    assert timer_word({"timer": "on", "timer_ms": ms, "retransmits": 2}) == f"timer:(on,{word},2)"
+
+
+def test_no_timer_no_word():
+    assert timer_word({"timer": "", "timer_ms": 0, "retransmits": 0}) == ""
