@@ -10,4 +10,5 @@ WRITABLE = 4  # a send queue that was full has room again
 ACCEPTABLE = 8  # a listener has a connection to accept
 PEER_CLOSED = 16  # the peer's FIN arrived; what came before it is still readable
 FAILED = 32  # the endpoint died or has a pending error: see `endpoint.error` (an errno)
+URGENT = 128  # the peer marked a byte as urgent: see `conn.recv_urgent`
 CLOSED = 64  # the endpoint left the stack's tables; nothing more will come

@@ -41,6 +41,7 @@ from stack.tcp.state import (
 )
 from stack.tcp.tcb import Tcb
 from stack.tcp.timers import KEEPALIVE, RTO, TIMEWAIT, Timers
+from stack.tcp.urgent import Urgent, limit_at_mark, readable_now, take
 from stack.units import MSEC, SEC, Nanos
 
 if TYPE_CHECKING:
@@ -158,6 +159,7 @@ class TcpConn:
         "sendq",
         "snd_sml",
         "snd_stalled",
+        "snd_up",
         "soft_error",
         "state",
         "syn_due",
@@ -169,6 +171,7 @@ class TcpConn:
         "tlp_stale",
         "tos",
         "ttl",
+        "urgent",
         "v6",
         "window_stale",
     )
@@ -241,6 +244,8 @@ class TcpConn:
         self.delack_at = 0
         self.invalid_ack_at: Nanos = -SEC * 3600
         # sending
+        self.snd_up = -1  # one past the last urgent byte
+        self.urgent: Urgent | None = None
         self.snd_sml = -1  # end of the last segment sent below the MSS (Minshall's Nagle)
         self.snd_stalled = False  # the send queue was full: WRITABLE is owed
         self.cwnd_limited = False
@@ -297,8 +302,10 @@ class TcpConn:
             most = NEAR_SNDBUF
         return min(most, max(first, MIN_SNDBUF, 2 * self.cc.cwnd))
 
-    def send(self, data: bytes | memoryview, more: bool = False) -> None:
+    def send(self, data: bytes | memoryview, more: bool = False, urgent: bool = False) -> None:
         """Queue `data`, which must never change afterwards; `more` holds back a partial segment (MSG_MORE).
+
+        `urgent` marks the last byte of it (MSG_OOB, RFC 9293 §3.8.5).
 
         Raises StackError EPIPE after shutdown or once the connection is gone, ENOTCONN before it was begun.
         """
@@ -306,6 +313,8 @@ class TcpConn:
             raise StackError(errno.EPIPE, "the sending direction is closed")
         if data:
             self.sendq.append(data)
+            if urgent:
+                self.snd_up = self.sendq.end
             if not more:
                 self.demux.mark(self)
 
@@ -329,8 +338,20 @@ class TcpConn:
 
     @property
     def readable(self) -> int:
-        """Bytes in order, ready to take."""
-        return self.recvq.readable
+        """Bytes in order, ready to take; a byte out of band is not among them."""
+        return self.recvq.readable if self.urgent is None else readable_now(self, self.urgent)
+
+    def read_seq(self) -> int:
+        """Sequence number of the next byte that the program reads."""
+        return self.recvq.nxt - self.recvq.readable
+
+    def recv_urgent(self, peek: bool = False) -> bytes:
+        """The urgent byte. Raises StackError EINVAL if there is none, EAGAIN if it has not arrived yet."""
+        return take(self, peek)
+
+    def at_mark(self) -> bool:
+        """True if the next byte to read is where the urgent one was or is (SIOCATMARK)."""
+        return self.urgent is not None and self.read_seq() == self.urgent.seq
 
     @property
     def peer_closed(self) -> bool:
@@ -339,6 +360,8 @@ class TcpConn:
 
     def views(self, limit: int) -> list[memoryview]:
         """In-order text, at most `limit` bytes; it stays queued until `consume`."""
+        if self.urgent is not None:
+            limit = limit_at_mark(self, self.urgent, limit)
         return self.recvq.views(limit)
 
     def consume(self, count: int) -> None:

@@ -25,6 +25,7 @@ from stack.tcp.state import (
     SYN_SENT,
     TIME_WAIT,
 )
+from stack.tcp.urgent import on_pointer
 from stack.units import MSEC, SEC, Nanos
 from stack.wire.tcp import ACK, CWR, FIN, PSH, RST, SYN, URG, Segment
 from stack.wire.tcp_options import SynOptions, parse_syn_options
@@ -373,7 +374,7 @@ def _text_and_fin(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
         conn.abort()
         return
     if seg.flags & URG:
-        seg.flags &= ~URG  # urgent data is delivered in line, RFC 6093 §3
+        on_pointer(conn, seg)
     seq, payload = seg.seq, seg.payload
     fin_at = seq + seg.length if seg.flags & FIN else -1
     if seq < tcb.rcv_nxt:

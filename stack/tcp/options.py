@@ -24,6 +24,7 @@ class TcpOptions:
     nodelay: bool = False
     cork: bool = False
     quickack: bool = True
+    oobinline: bool = False
     keepalive: bool = False
     keepidle: int = 0  # seconds; 0: sysctl
     keepintvl: int = 0

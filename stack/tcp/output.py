@@ -20,8 +20,9 @@ from stack.tcp.rate import stamp
 from stack.tcp.scoreboard import Sent
 from stack.tcp.state import CLOSED, DRAINING, SYN_RECEIVED, SYN_SENT
 from stack.tcp.undo import on_retransmit
+from stack.tcp.urgent import pointer_for
 from stack.units import MSEC, Nanos
-from stack.wire.tcp import ACK, CWR, FIN, PSH, RST, SYN
+from stack.wire.tcp import ACK, CWR, FIN, PSH, RST, SYN, URG
 from stack.wire.tcp_options import TS_OPTION, TS_OPTION_LEN, TS_PREFIX_INT, emit_sack, emit_syn_options
 from stack.wire.vnet import GSO_ECN, GSO_TCPV4, GSO_TCPV6, NEEDS_CSUM, VNET, VNET_LEN, VNET_NONE
 
@@ -161,6 +162,8 @@ def _retransmit(conn: "TcpConn", now: Nanos) -> Packet | None:
     if room < min(mss, lost.end - lost.start) and conn.in_flight():
         return None
     size = min(lost.end - lost.start, max(room - room % mss, mss), _max_payload(conn, mss))
+    if conn.snd_up > lost.start:
+        size = min(size, mss)
     right = tcb.snd_una + tcb.snd_wnd
     if lost.start + size > right and lost.start > tcb.snd_una:
         return None  # the window shrank; only the first segment may probe it
@@ -238,6 +241,8 @@ def _fresh(conn: "TcpConn", now: Nanos) -> Packet | None:
     usable = tcb.snd_una + tcb.snd_wnd - nxt
     force, conn.force_push = conn.force_push, False
     size = min(unsent, usable, max(room, mss), _max_payload(conn, mss))
+    if conn.snd_up > nxt:
+        size = min(size, mss)  # whoever cuts a super-segment would repeat the urgent pointer
     if size >= mss:
         if size < unsent or (size % mss and not (force or _may_send_partial(conn))):
             size -= size % mss
@@ -442,7 +447,11 @@ def build(
         csum = -(conn.ip_base + ect + total + ident) % 0xFFFF
         IP4.pack_into(hdr, VNET_LEN, 0x45, tos, total, ident, frag, ttl, 6, csum, conn.local[0], conn.remote[0])
     pseudo = (conn.pseudo_sum + tcp_len + size) % 0xFFFF
-    TCP.pack_into(hdr, l4, conn.local[1], conn.remote[1], seq & MASK32, ack, tcp_len << 10 | flags, wnd, pseudo, 0)
+    urg = 0
+    if conn.snd_up > seq and not flags & SYN:
+        urg = pointer_for(conn, seq)
+        flags |= URG
+    TCP.pack_into(hdr, l4, conn.local[1], conn.remote[1], seq & MASK32, ack, tcp_len << 10 | flags, wnd, pseudo, urg)
     if ts_len:
         TS_OPTION.pack_into(hdr, l4 + 20, TS_PREFIX_INT, (now // MSEC + tcb.ts_offset) & MASK32, tcb.ts_recent)
     if opt_len:

@@ -301,13 +301,15 @@ def test_a_segment_without_ack_is_dropped(wire):
     """)
 
 
-@pytest.mark.rfc("9293", "3.8.2")
-def test_urgent_text_is_delivered_in_line(wire):
+@pytest.mark.rfc("9293", "3.8.5")
+def test_urgent_text_is_delivered_in_line_on_demand(wire):
     wire.established()
     wire.play("""
+        +0     app    setopt oobinline 1
         +0     in     PU. 1:101 urg 50
         +0..40ms out  .   1:1 ack 101
-        +0     app    recv 100
+        +0     app    recv 49
+        +0     app    recv 51
     """)
 
 
