@@ -228,11 +228,16 @@ class Reporter:
                 yield known
 
     def _answer(self, pending: Pending) -> list[Record]:
-        """The current state of one group, as far as it was asked for (RFC 3376 §5.2)."""
+        """The current state of one group, as far as it was asked for (RFC 3376 §5.2).
+
+        Asked for sources of which an EXCLUDE filter refuses not all, Linux gives the whole filter, not IS_IN (B − A).
+        """
         group, asked = pending.group, pending.asked
         if not asked:
             return [_state_record(group)]
-        wanted = [each for each in sorted(asked) if (each in group.sources) is group.include]
+        if not group.include:
+            return [] if asked <= group.sources else [_state_record(group)]
+        wanted = sorted(asked & group.sources)
         return [Record(wire.IS_IN, group.group, wanted)] if wanted else []
 
     # --- older queriers
