@@ -78,11 +78,15 @@ def route_lines(routes: Iterable[Row]) -> list[str]:
     lines: dict[str, list[str]] = {"inet": [], "inet6": []}
     for route in routes:
         words = [route["dst"]]
+        if route.get("type", "unicast") != "unicast":
+            words.insert(0, route["type"])
         if route["via"]:
             words += ["via", route["via"]]
         words += ["dev", route["dev"]]
         if route["metric"]:
             words += ["metric", str(route["metric"])]
+        if route.get("mtu"):
+            words += ["mtu", str(route["mtu"])]
         lines[route["family"]].append(" ".join(words))
     return lines["inet"] + lines["inet6"]
 

@@ -111,4 +111,6 @@ def route_row(entry: Any) -> Row:
         "dev": entry.link.name,
         "via": None if entry.gateway is None else show_addr(entry.gateway),
         "metric": entry.metric,
+        "type": entry.kind,
+        "mtu": entry.mtu,
     }

@@ -37,6 +37,12 @@ class Sysctl:
     )
     ipfrag_time: int = _knob("net.ipv4.ipfrag_time", 30, "seconds to wait for a missing fragment", low=1, high=3600)
     ip6frag_time: int = _knob("net.ipv6.ip6frag_time", 60, "the same for IPv6, RFC 8200 §4.5", low=1, high=3600)
+    ipfrag_max_dist: int = _knob(
+        "net.ipv4.ipfrag_max_dist",
+        64,
+        "fragments of one source that may come between two of a datagram; 0: any number",
+        high=I31,
+    )
     ip6frag_high_thresh: int = _knob(
         "net.ipv6.ip6frag_high_thresh", 4194304, "the same bound for IPv6 datagrams", high=I31
     )
@@ -83,6 +89,9 @@ class Sysctl:
     )
     wmem_default: int = _knob(
         "net.core.wmem_default", 212992, "send buffer of UDP, echo and raw sockets, bytes", low=4608, high=I31
+    )
+    strong_host: int = _knob(
+        "nuse.strong_host", 0, "1: take packets for an address only on the link that has it, RFC 1122 §3.3.4.2 (live)"
     )
     # --- tcp
     tcp_window_scaling: int = _knob("net.ipv4.tcp_window_scaling", 1, "offer and accept window scale, RFC 7323")

@@ -166,8 +166,11 @@ class Stack:
 
     def set_link_up(self, link: Link, up: bool) -> None:
         """Administrative state: a link that is down receives nothing, and no route leads over it."""
+        came_up = up and not link.up
         link.up = up
         self.routes.version += 1
+        if came_up:
+            self.multicast.link_up(link)
 
     def _check_addr(self, addr: bytes, length: int) -> None:
         if len(addr) not in (4, 16) or not 0 <= length <= len(addr) * 8:

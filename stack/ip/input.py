@@ -1,7 +1,8 @@
 """The IP layer for every packet that the fast path of `Stack.receive` did not take.
 
 Validates, reassembles and hands over to TCP, UDP or ICMP. RFC 791, RFC 1122 §3.2.1, RFC 8200. Host model: weak, as
-in Linux: a packet for any own address is taken on any link, except that loopback addresses never come from outside.
+in Linux: a packet for any own address is taken on any link, except that loopback addresses never come from outside;
+`nuse.strong_host` switches to the strong one.
 Nothing is forwarded. Every drop has a counter.
 """
 
@@ -98,6 +99,8 @@ def _accept4(stack: "Stack", src: bytes, dst: bytes, proto: int, link: Link, loo
                 mib.IpInAddrErrors += 1
                 return None
             mib.NuseInWrongLink += not link.loopback
+            if stack.sysctl.strong_host and not link.loopback:
+                return None
         kind = UNICAST
     elif routes.is_broadcast(dst):
         mib.IpExtInBcastPkts += 1
@@ -247,7 +250,10 @@ def _accept6(stack: "Stack", src: bytes, dst: bytes, link: Link, looped: bool) -
         return None
     owner = local.get(dst)
     if owner is not None:
-        mib.NuseInWrongLink += owner is not link and not link.loopback
+        if owner is not link and not link.loopback:
+            mib.NuseInWrongLink += 1
+            if stack.sysctl.strong_host:
+                return None
         return UNICAST
     if dst[0] == 0xFF:
         mib.Ip6InMcastPkts += 1

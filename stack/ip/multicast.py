@@ -160,6 +160,13 @@ class Multicast:
             self._remove(known)
         mine.clear()
 
+    def link_up(self, link: Link) -> None:
+        """The link came up: tell its routers anew, as Linux's ip_mc_up."""
+        for known in [each for each in self._groups.values() if each.link is link and each.members]:
+            if not self._quiet(known):
+                reporter = self._reporter6 if len(known.group) == 16 else self._reporter4
+                reporter.on_change(known, True, frozenset(), self._stack.now)
+
     def forget_link(self, link: Link) -> None:
         """The link is gone; memberships on it hear nothing any more."""
         for key in [key for key, known in self._groups.items() if known.link is link]:
@@ -206,9 +213,13 @@ class Multicast:
         else:
             known.include, known.sources = True, frozenset(included)
         reporter = self._reporter6 if len(group) == 16 else self._reporter4
-        quiet = group in ALWAYS or link.loopback or (len(group) == 16 and group[1] & 0xF < 2)
-        if quiet or not reporter.on_change(known, *old, self._stack.now):
+        if self._quiet(known) or not reporter.on_change(known, *old, self._stack.now):
             self._reap(known)
+
+    def _quiet(self, known: Group) -> bool:
+        """True for groups that are nobody else's business."""
+        group = known.group
+        return group in ALWAYS or known.link.loopback or (len(group) == 16 and group[1] & 0xF < 2)
 
     def _reap(self, known: Group) -> None:
         if not known.members:

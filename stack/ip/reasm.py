@@ -20,6 +20,7 @@ from stack.wire.vnet import VNET_LEN, VNET_NONE
 if TYPE_CHECKING:
     from stack.host import Stack
 
+SOURCES = 4096  # whose fragments are counted
 OVERHEAD = 256  # what we charge for holding one fragment, beside its bytes
 
 
@@ -34,6 +35,7 @@ class Partial:
     charge: int = 0
     total: int = -1  # payload bytes of the whole, once the last fragment came
     first: Inbound | None = None  # the fragment with offset 0
+    serial: int = 0  # which of its source's fragments came last
     ecn: int = 0  # bit 1 << codepoint for each one seen
 
 
@@ -45,6 +47,7 @@ class Reassembler:
         self._v6 = v6
         self._partials: dict[bytes, Partial] = {}
         self._charge = 0
+        self._serials: dict[bytes, int] = {}  # fragments per source
 
     def __len__(self) -> int:
         return len(self._partials)
@@ -63,6 +66,11 @@ class Reassembler:
         if partial is None:
             seconds = self._stack.sysctl.ip6frag_time if self._v6 else self._stack.sysctl.ipfrag_time
             partial = self._partials[key] = Partial(now + seconds * SEC)
+        elif self._too_far(partial, inb.src):
+            self._count("ReasmFails")
+            self._drop(key)
+            partial = self._partials[key] = Partial(partial.expires)
+        partial.serial = self._serial(inb.src)
         if not self._insert(partial, memoryview(inb.pkt)[at : inb.end], offset, more, len(inb.pkt)):
             self._drop(key)
             self._count("ReasmFails")
@@ -75,6 +83,17 @@ class Reassembler:
             return None
         self._drop(key)
         return self._join(partial, partial.first)
+
+    def _serial(self, src: bytes) -> int:
+        if src not in self._serials and len(self._serials) >= SOURCES:
+            del self._serials[next(iter(self._serials))]
+        serial = self._serials[src] = self._serials.get(src, 0) + 1
+        return serial
+
+    def _too_far(self, partial: Partial, src: bytes) -> bool:
+        """Linux's ip_frag_too_far: so many others came from there that the 16-bit identification may be used again."""
+        most = 0 if self._v6 else self._stack.sysctl.ipfrag_max_dist
+        return bool(most) and bool(partial.starts) and self._serials.get(src, 0) + 1 - partial.serial > most
 
     def _insert(self, partial: Partial, piece: memoryview, start: int, more: bool, packet: int) -> bool:
         """False if the fragment contradicts the others. O(log n), and a list insert of at most 8192.
@@ -177,6 +196,8 @@ class Reassembler:
         """The charge adds up, is bounded, and no two pieces overlap."""
         if self._charge != sum(p.charge for p in self._partials.values()):
             raise InvariantBroken("reassembly charge")
+        if len(self._serials) > SOURCES:
+            raise InvariantBroken(f"{len(self._serials)} sources of fragments")
         if self._charge > self._limit():
             raise InvariantBroken("reassembly table too large")
         for partial in self._partials.values():

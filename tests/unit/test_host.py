@@ -162,6 +162,8 @@ def test_entropy_numbers_lie_in_their_range():
 
 # --- hostile bytes
 
+GROUP4 = parse_addr("239.1.2.3")
+MLD_QUERY = "3a00050200000100" + "820079be03e80000" + "00" * 16 + "027d0000"
 SEEDS = [
     build.tcp((PEER4, 9), (US4, 80), build.SYN, 1, options=build.opt_mss(1460) + build.opt_sack_ok()),
     build.tcp((PEER6, 9), (US6, 80), build.SYN, 1, options=build.opt_mss(1440) + build.opt_timestamps(1, 0)),
@@ -172,6 +174,9 @@ SEEDS = [
     build.icmp(PEER6, US6, 128, 0, 1, b"ping"),
     build.icmp(PEER4, US4, 3, 4, 1300, build.udp((US4, 7), (PEER4, 9), b"data")[10:]),
     build.icmp(PEER6, US6, 2, 0, 1300, build.udp((US6, 7), (PEER6, 9), b"data")[10:]),
+    build.ip(PEER4, parse_addr("224.0.0.1"), 2, bytes.fromhex("110aecf50000000002000000"), ttl=1),
+    build.ip(parse_addr("fe80::1"), parse_addr("ff02::1"), 0, bytes.fromhex(MLD_QUERY), ttl=1),
+    build.udp((PEER4, 9), (GROUP4, 7), b"data"),
     *fragments(build.udp((PEER4, 9), (US4, 7), bytes(100)), 64),
     *fragments(build.udp((PEER6, 9), (US6, 7), bytes(100)), 64),
 ]
@@ -181,6 +186,11 @@ def serving():
     lan = Lan()
     lan.stack.tcp.listen(lan.stack.tcp.bind(bytes(16), 80), 16)
     lan.stack.udp.open(True).bind(bytes(16), 7)
+    member = lan.stack.udp.open(False)
+    member.join(GROUP4)
+    lan.stack.raw.open(False, 1).options.recverr = True
+    lan.stack.raw.open(True, 58).options.recverr6 = True
+    lan.raw()
     return lan
 
 

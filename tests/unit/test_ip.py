@@ -7,6 +7,7 @@ import pytest
 
 from kit import build
 from kit.lan import BROADCAST4, PEER4, PEER6, US4, US6, Lan
+from stack.config import Sysctl
 from stack.ip.addr import LOOPBACK6, parse_addr
 
 PORT = 7
@@ -131,6 +132,20 @@ def test_the_host_model_is_weak(lan, got):
     lan.stack.receive(udp4(), 0, other)
     assert bytes(got.recv().data) == b"data"
     assert lan["NuseInWrongLink"] == 1
+
+
+@pytest.mark.rfc("1122", "3.3.4.2")
+def test_the_strong_host_model_is_a_choice():
+    lan = Lan(sysctl=Sysctl(strong_host=1))
+    other = lan.stack.add_link("tun1", [(parse_addr("10.64.1.2"), 24)])
+    endpoint = lan.stack.udp.open(True)
+    endpoint.bind(bytes(16), PORT)
+    for packet in (udp4(), udp6()):
+        lan.stack.receive(packet, 0, other)
+        assert endpoint.queued == 0
+        lan.give(packet)
+        assert endpoint.recv() is not None
+    assert lan["NuseInWrongLink"] == 2
 
 
 @pytest.mark.rfc("1122", "3.2.2.1")

@@ -100,6 +100,20 @@ def test_a_fragment_beyond_64_kilobytes_is_dropped(lan):
     assert (lan["IpReasmFails"], len(lan.stack.reasm4)) == (1, 0)
 
 
+@pytest.mark.rfc("6864", "4.2")
+@pytest.mark.parametrize(("between", "most", "whole"), [(60, 64, True), (70, 64, False), (70, 0, True)])
+def test_fragments_too_far_apart_are_not_joined(between, most, whole):
+    lan = Lan(sysctl=Sysctl(ipfrag_max_dist=most))
+    endpoint = bound(lan)
+    packet = build.udp((PEER4, 9), (US4, 7), bytes(100))
+    first, last = fragments(packet, 56, 1)
+    lan.give(first)
+    for ident in range(2, 2 + between):
+        lan.give(fragments(packet, 56, ident)[0])
+    lan.give(last)
+    assert endpoint.queued == whole
+
+
 # --- fragments that go
 
 

@@ -289,6 +289,16 @@ def test_a_link_takes_its_groups_with_it(lan, side):
     lan.stack.check()
 
 
+@pytest.mark.rfc("3376", "5.1")
+def test_a_link_that_comes_up_again_is_told_anew(lan, side):
+    opened(lan, side).join(side.group)
+    settled(lan)
+    lan.stack.set_link_up(lan.link, False)
+    lan.stack.set_link_up(lan.link, True)
+    lan.stack.set_link_up(lan.link, True)
+    assert side.records(lan) == [(TO_EX, side.group, [])]
+
+
 # --- queries
 
 

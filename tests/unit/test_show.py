@@ -176,8 +176,23 @@ def test_routes_are_those_of_ip_route():
     routes = [
         {"dst": "default", "family": "inet6", "dev": "tun0", "via": "fd64::1", "metric": 200},
         {"dst": "10.64.0.0/24", "family": "inet", "dev": "tun0", "via": None, "metric": 0},
+        {"dst": "192.0.2.0/24", "family": "inet", "dev": "lo", "via": None, "metric": 5, "type": "blackhole", "mtu": 0},
+        {
+            "dst": "192.0.3.0/24",
+            "family": "inet",
+            "dev": "tun0",
+            "via": None,
+            "metric": 0,
+            "type": "unicast",
+            "mtu": 1400,
+        },
     ]
-    assert route_lines(routes) == ["10.64.0.0/24 dev tun0", "default via fd64::1 dev tun0 metric 200"]
+    assert route_lines(routes) == [
+        "10.64.0.0/24 dev tun0",
+        "blackhole 192.0.2.0/24 dev lo metric 5",
+        "192.0.3.0/24 dev tun0 mtu 1400",
+        "default via fd64::1 dev tun0 metric 200",
+    ]
 
 
 def test_sysctl_values_have_tabs_between():
