@@ -113,6 +113,7 @@ class Sysctl:
         "net.ipv4.tcp_syn_retries", 6, "SYNs sent again before connect times out", low=1, high=127
     )
     tcp_synack_retries: int = _knob("net.ipv4.tcp_synack_retries", 5, "SYN-ACKs sent again before giving up", high=255)
+    tcp_retries1: int = _knob("net.ipv4.tcp_retries1", 3, "retransmissions before a black hole is suspected", high=255)
     tcp_retries2: int = _knob("net.ipv4.tcp_retries2", 15, "retransmissions before a live connection dies", high=255)
     tcp_orphan_retries: int = _knob(
         "net.ipv4.tcp_orphan_retries", 0, "the same for closed sockets; 0 means 8", high=255
@@ -168,6 +169,14 @@ class Sysctl:
     tcp_invalid_ratelimit: int = _knob(
         "net.ipv4.tcp_invalid_ratelimit", 500, "ms between ACKs of invalid segments (live)", high=I31
     )
+    tcp_mtu_probing: int = _knob(
+        "net.ipv4.tcp_mtu_probing", 0, "RFC 4821: 1 when a black hole is suspected, 2 always", high=2
+    )
+    tcp_mtu_probe_floor: int = _knob(
+        "net.ipv4.tcp_mtu_probe_floor", 48, "least MSS that black hole detection goes down to", low=48, high=65535
+    )
+    tcp_probe_threshold: int = _knob("net.ipv4.tcp_probe_threshold", 8, "bytes at which the search ends", high=65535)
+    tcp_probe_interval: int = _knob("net.ipv4.tcp_probe_interval", 600, "seconds until it begins again", high=I31)
     tcp_base_mss: int = _knob("net.ipv4.tcp_base_mss", 1024, "first probe size of PLPMTUD", low=48, high=65535)
     tcp_min_snd_mss: int = _knob("net.ipv4.tcp_min_snd_mss", 48, "least MSS a peer can make us use", low=48, high=65535)
 

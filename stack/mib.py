@@ -173,6 +173,8 @@ class Mib:
     TcpExtTCPACKSkippedSeq: int = 0
     TcpExtTCPACKSkippedTimeWait: int = 0
     TcpExtTCPKeepAlive: int = 0
+    TcpExtTCPMTUPFail: int = 0
+    TcpExtTCPMTUPSuccess: int = 0
     TcpExtTCPDelivered: int = 0
     NuseInMalformed: int = 0
     NuseInWrongLink: int = 0

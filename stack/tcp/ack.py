@@ -6,6 +6,7 @@ from stack.seq import HALF32, MASK32
 from stack.tcp import timers as T
 from stack.tcp.castate import OPEN
 from stack.tcp.ecn import on_echo
+from stack.tcp.plpmtud import on_ack as mtu_probe_arrived
 from stack.tcp.rack import adapt_reo_wnd, note_sacked, rack_update
 from stack.tcp.rate import note_delivery
 from stack.tcp.recovery import on_ack, on_plain_ack
@@ -54,6 +55,8 @@ def ack_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
     gone: list[Sent] = []
     if acked:
         tcb.snd_una = ack
+        if conn.mtu_search is not None:
+            mtu_probe_arrived(conn, conn.mtu_search)
         if ack > conn.sendq.start:
             conn.sendq.ack_to(min(ack, conn.sendq.end))
         gone = board.ack_to(ack)
@@ -88,6 +91,8 @@ def _plain_ack(conn: "TcpConn", ack: int, acked: int, ts_ecr: int, now: Nanos) -
     tcb, board, counts, sendq = conn.tcb, conn.board, conn.counts, conn.sendq
     flight = tcb.snd_nxt - tcb.snd_una
     tcb.snd_una = ack
+    if conn.mtu_search is not None:
+        mtu_probe_arrived(conn, conn.mtu_search)
     sendq.ack_to(ack if ack < sendq.end else sendq.end)
     gone = board.ack_to(ack)
     counts.bytes_acked += acked

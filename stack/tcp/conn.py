@@ -21,6 +21,7 @@ from stack.tcp.extension import ExtraOptions, TcpExtension
 from stack.tcp.info import TcpInfo
 from stack.tcp.offer import advertised_mss, window_shift
 from stack.tcp.options import OptionValue, TcpOptions, check_option
+from stack.tcp.plpmtud import MtuSearch
 from stack.tcp.rcvbuf import ReceiveBuffer
 from stack.tcp.recvq import RecvQueue
 from stack.tcp.rtt import Rtt
@@ -136,6 +137,7 @@ class TcpConn:
         "listener",
         "local",
         "mtu",
+        "mtu_search",
         "options",
         "orphan",
         "owner",
@@ -199,6 +201,7 @@ class TcpConn:
         self.key = flow_key(remote, local)
         self.link = link
         self.mtu = mtu
+        self.mtu_search: MtuSearch | None = None
         self.options = options
         self.listener: TcpListener | None = None
         self.binding: Binding | None = None
@@ -480,6 +483,8 @@ class TcpConn:
         """Recompute the MSS from path MTU, the peer's MSS and the options every segment carries."""
         tcb = self.tcb
         mss = min(tcb.peer_mss, self.mtu - (60 if self.v6 else 40))
+        if self.mtu_search is not None:
+            mss = min(mss, self.mtu_search.low - (60 if self.v6 else 40))
         if self.options.maxseg:
             mss = min(mss, self.options.maxseg)
         mss = max(mss, self.demux.sysctl.tcp_min_snd_mss) - (12 if tcb.ts_ok else 0)

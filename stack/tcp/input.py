@@ -13,6 +13,7 @@ from stack.tcp import timers as T
 from stack.tcp.ack import ack_arrives
 from stack.tcp.ecn import on_segment as ecn_on_segment
 from stack.tcp.ecn import on_syn as ecn_on_syn
+from stack.tcp.plpmtud import start as start_mtu_search
 from stack.tcp.state import (
     CLOSE_WAIT,
     CLOSING,
@@ -196,6 +197,7 @@ def enter_established(conn: "TcpConn", now: Nanos) -> None:
     if conn.fin_queued:
         conn.state = FIN_WAIT_1
     conn.arm_keepalive()
+    start_mtu_search(conn, now)
     conn.post(CONNECTED)
 
 

@@ -16,6 +16,7 @@ from stack.tcp import timers as T
 from stack.tcp.castate import NEW_FIRST, NEW_ONLY, RECOVERY, REDUCING, window
 from stack.tcp.cwv import before_burst, program_is_the_limit, window_is_the_limit
 from stack.tcp.ecn import ECT0, flags_for, syn_flags
+from stack.tcp.plpmtud import next_probe
 from stack.tcp.rate import stamp
 from stack.tcp.scoreboard import Sent
 from stack.tcp.state import CLOSED, DRAINING, SYN_RECEIVED, SYN_SENT
@@ -239,6 +240,8 @@ def _fresh(conn: "TcpConn", now: Nanos) -> Packet | None:
         window_is_the_limit(conn, now)
         return None
     usable = tcb.snd_una + tcb.snd_wnd - nxt
+    if conn.mtu_search is not None and (probe := next_probe(conn, unsent, room, usable, now)):
+        return _send_new(conn, nxt, probe, False, now, whole=True)
     force, conn.force_push = conn.force_push, False
     size = min(unsent, usable, max(room, mss), _max_payload(conn, mss))
     if conn.snd_up > nxt:
@@ -291,7 +294,7 @@ def _may_send_partial(conn: "TcpConn") -> bool:
     return options.nodelay or not conn.tcb.snd_una < conn.snd_sml <= conn.tcb.snd_nxt
 
 
-def _send_new(conn: "TcpConn", seq: int, size: int, fin: bool, now: Nanos) -> Packet:
+def _send_new(conn: "TcpConn", seq: int, size: int, fin: bool, now: Nanos, whole: bool = False) -> Packet:
     tcb, sendq, counts = conn.tcb, conn.sendq, conn.counts
     views = _NO_VIEWS
     flags = ACK
@@ -329,7 +332,7 @@ def _send_new(conn: "TcpConn", seq: int, size: int, fin: bool, now: Nanos) -> Pa
         conn.pingpong = True
     _sent_something(conn, now)
     conn.tlp_stale = True
-    return build(conn, seq, flags, views, size, now, fresh=size > 0)
+    return build(conn, seq, flags, views, size, now, fresh=size > 0, whole=whole)
 
 
 def _sent_something(conn: "TcpConn", now: Nanos) -> None:
@@ -384,6 +387,7 @@ def build(
     now: Nanos,
     syn_options: bytes = b"",
     fresh: bool = False,
+    whole: bool = False,
 ) -> Packet:
     """Headers for one packet in the connection's buffer, with whatever ACK, window, timestamp and SACK are due."""
     tcb = conn.tcb
@@ -427,7 +431,7 @@ def build(
     segs = 1
     if not offload:
         hdr[:VNET_LEN] = VNET_NONE
-    elif size > (mss := tcb.mss_cache - opt_len):
+    elif size > (mss := tcb.mss_cache - opt_len) and not whole:
         gso = gso_ecn | (GSO_TCPV6 if conn.v6 else GSO_TCPV4)
         VNET.pack_into(hdr, 0, NEEDS_CSUM, gso, l3_len + tcp_len, mss, l3_len, 16)
         segs = -(-size // mss)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from stack.tcp import newreno, rack
 from stack.tcp import timers as T
 from stack.tcp.castate import CWR, DISORDER, LOSS, NEW_FIRST, NO_MARK, OPEN, RECOVERY, REDUCING
+from stack.tcp.plpmtud import on_loss as mtu_probe_lost
 from stack.tcp.prr import begin_reduction, end_reduction, reduce_window
 from stack.tcp.tlp import tlp_on_ack
 from stack.tcp.undo import begin_undo, packet_delayed, restore, undo_by_dsack, undo_loss, undo_recovery
@@ -133,6 +134,9 @@ def _open(conn: "TcpConn") -> None:
 def _enter_recovery(conn: "TcpConn", flight: int, delivered: int, now: Nanos) -> None:
     rec = conn.recovery
     mib = conn.demux.mib
+    if conn.mtu_search is not None and mtu_probe_lost(conn, conn.mtu_search):
+        _resend_without_blame(conn)
+        return
     if conn.tcb.sack_ok:
         mib.TcpExtTCPSackRecovery += 1
     else:
@@ -178,10 +182,16 @@ def on_smaller_mss(conn: "TcpConn", now: Nanos) -> None:
         if not sent.sacked and sent.end - sent.start > mss:
             board.mark_lost(sent)
     if board.lost_out and rec.ca < RECOVERY:
-        rec.ca = LOSS
-        rec.high_seq = conn.tcb.snd_nxt
-        rec.undo_marker = NO_MARK
-        rec.frto = False
+        _resend_without_blame(conn)
+
+
+def _resend_without_blame(conn: "TcpConn") -> None:
+    """What is marked lost is sent again, at the window that there is: it was too large, not too much."""
+    rec = conn.recovery
+    rec.ca = LOSS
+    rec.high_seq = conn.tcb.snd_nxt
+    rec.undo_marker = NO_MARK
+    rec.frto = False
 
 
 # ---------------------------------------------------------------------- retransmission timeout

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 from stack.tcp import timers as T
 from stack.tcp.castate import NO_MARK, RECOVERY
 from stack.tcp.output import PROBE_NEW, PROBE_OLD, arm_persist
+from stack.tcp.plpmtud import on_timeout as mtu_black_hole
 from stack.tcp.rack import detect
-from stack.tcp.recovery import after_timer, on_rto
+from stack.tcp.recovery import after_timer, on_rto, on_smaller_mss
 from stack.tcp.state import SYN_RECEIVED, SYN_SENT
 from stack.units import MSEC, SEC, Nanos
 
@@ -59,6 +60,8 @@ def _rto(conn: "TcpConn", now: Nanos) -> None:
         _give_up(conn)
         return
     on_rto(conn, now)
+    if knobs.tcp_mtu_probing and _timed_out(conn, knobs.tcp_retries1, now) and mtu_black_hole(conn, now):
+        on_smaller_mss(conn, now)
     conn.arm_rto(now)
 
 
