@@ -155,6 +155,18 @@ class Sysctl:
     )
     somaxconn: int = _knob("net.core.somaxconn", 4096, "ceiling of listen()'s backlog", low=1, high=65535)
     tcp_max_tw_buckets: int = _knob("net.ipv4.tcp_max_tw_buckets", 131072, "connections in TIME-WAIT (live)", high=I31)
+    tcp_fastopen: int = _knob(
+        "net.ipv4.tcp_fastopen",
+        1,
+        "RFC 7413, bits: 1 client, 2 server, 4 client without cookie, 0x200 server without, 0x400 all listeners (live)",
+        high=0x7FF,
+    )
+    tcp_fastopen_blackhole_timeout_sec: int = _knob(
+        "net.ipv4.tcp_fastopen_blackhole_timeout_sec",
+        0,
+        "seconds without it after lost SYNs; 0: never (live)",
+        high=I31,
+    )
     tcp_tw_reuse: int = _knob(
         "net.ipv4.tcp_tw_reuse", 2, "connect may follow TIME-WAIT: 1 always, 2 over loopback (live)", high=2
     )

@@ -165,6 +165,13 @@ class Mib:
     TcpExtTCPChallengeACK: int = 0
     TcpExtTCPSYNChallenge: int = 0
     TcpExtTCPSpuriousRTOs: int = 0
+    TcpExtTCPFastOpenActive: int = 0
+    TcpExtTCPFastOpenActiveFail: int = 0
+    TcpExtTCPFastOpenPassive: int = 0
+    TcpExtTCPFastOpenPassiveFail: int = 0
+    TcpExtTCPFastOpenListenOverflow: int = 0
+    TcpExtTCPFastOpenCookieReqd: int = 0
+    TcpExtTCPFastOpenBlackhole: int = 0
     TcpExtTCPFromZeroWindowAdv: int = 0
     TcpExtTCPToZeroWindowAdv: int = 0
     TcpExtTCPSynRetrans: int = 0

@@ -18,6 +18,7 @@ from stack.tcp.cc import make_congestion_control
 from stack.tcp.cc.base import CongestionControl, RateSample
 from stack.tcp.ecn import Ecn
 from stack.tcp.extension import ExtraOptions, TcpExtension
+from stack.tcp.fastopen import ClientOpen, ServerOpen
 from stack.tcp.info import TcpInfo
 from stack.tcp.offer import advertised_mss, window_shift
 from stack.tcp.options import OptionValue, TcpOptions, check_option
@@ -120,6 +121,7 @@ class TcpConn:
         "established",
         "events",
         "ext",
+        "fastopen",
         "fin_queued",
         "fin_rcvd",
         "fin_seq",
@@ -211,6 +213,7 @@ class TcpConn:
         self.ecn: Ecn | None = None
         self.ecn_asked = False
         self.ext: TcpExtension | None = None
+        self.fastopen: ClientOpen | ServerOpen | None = None
         if options.extra or options.save_options:
             self.ext = ExtraOptions(options.extra, options.save_options)
         self.tcb = Tcb()
@@ -318,6 +321,10 @@ class TcpConn:
             self.sendq.append(data)
             if urgent:
                 self.snd_up = self.sendq.end
+            if self.fastopen is not None and self.fastopen.deferred:
+                self.fastopen.deferred = False
+                self.syn_due = True
+                more = False
             if not more:
                 self.demux.mark(self)
 

@@ -14,12 +14,14 @@ from stack.checksum import ones_sum
 from stack.errors import Malformed, StackError
 from stack.errqueue import SockError
 from stack.events import CLOSED as EV_CLOSED
+from stack.events import CONNECTED
 from stack.ip.addr import ANY4, ANY6
 from stack.ip.link import Link
 from stack.ip.output import OUTBOX_LIMIT
 from stack.tcp.bare import build_bare, reset_numbers
 from stack.tcp.conn import SockAddr, TcpConn, flow_key
 from stack.tcp.extension import TcpExtension
+from stack.tcp.fastopen import FastOpen
 from stack.tcp.input import segment_arrives
 from stack.tcp.isn import IsnGenerator
 from stack.tcp.lazyheap import LazyHeap
@@ -53,6 +55,7 @@ class TcpDemux:
         self.mib = stack.mib
         self.isn = IsnGenerator(stack.secret)
         self.flows: dict[bytes, Flow] = {}
+        self.fastopen = FastOpen(self, stack.secret)
         self.passive = PassiveOpens(self, stack.secret)
         self.ports = PortTable(stack.sysctl, stack.entropy)
         self.clock: Nanos = stack.now
@@ -111,8 +114,12 @@ class TcpDemux:
         local_addr: bytes | None = None,
         options: TcpOptions | None = None,
         extension: TcpExtension | None = None,
+        data: bytes | memoryview = b"",
     ) -> TcpConn:
         """Open actively: a connection in SYN-SENT, which owns `binding` from now on.
+
+        `data` goes into the SYN if the peer gave us a Fast Open cookie, else it is sent when the handshake is done.
+        With options.fastopen_connect and a cookie no SYN leaves before the first `send`; CONNECTED is told at once.
 
         Raises StackError ENETUNREACH without a route, EADDRNOTAVAIL without a free port or if the 4-tuple is in use,
         ECONNREFUSED for port 0.
@@ -138,10 +145,22 @@ class TcpDemux:
         self._start(conn, iss, now)
         conn.state = SYN_SENT
         conn.syn_due = True
+        if data or options.fastopen_connect:
+            self._open_fast(conn, data, now)
         self.mib.TcpActiveOpens += 1
         self.trace("opened", conn)
         self.mark(conn)
         return conn
+
+    def _open_fast(self, conn: TcpConn, data: bytes | memoryview, now: Nanos) -> None:
+        """RFC 7413 §4.2.1."""
+        opened = conn.fastopen = self.fastopen.begin(conn.remote[0], now)
+        if data:
+            conn.send(data)
+        elif opened is not None and opened.cookie is not None:
+            opened.deferred = True
+            conn.syn_due = False
+            conn.post(CONNECTED)
 
     def _choose_port(self, src: bytes, remote: SockAddr) -> tuple[SockAddr, int]:
         start = self.isn.port_offset(src + remote[0] + remote[1].to_bytes(2, "big"))
@@ -484,6 +503,9 @@ class TcpDemux:
             return
         elif conn.state is CLOSED or conn.state is TIME_WAIT:
             return
+        if conn.fastopen is not None:
+            conn.fastopen.over()
+            self.fastopen.worked(conn)
         if conn.listener is not None:
             conn.listener.forget(conn)
             conn.listener = None

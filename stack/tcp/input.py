@@ -13,6 +13,8 @@ from stack.tcp import timers as T
 from stack.tcp.ack import ack_arrives
 from stack.tcp.ecn import on_segment as ecn_on_segment
 from stack.tcp.ecn import on_syn as ecn_on_syn
+from stack.tcp.fastopen import ClientOpen, ServerOpen
+from stack.tcp.fastopen import take_ack as take_fast_ack
 from stack.tcp.plpmtud import start as start_mtu_search
 from stack.tcp.state import (
     CLOSE_WAIT,
@@ -127,6 +129,8 @@ def syn_sent_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
     """The answer to our SYN, or a SYN that crossed it."""
     tcb = conn.tcb
     flags = seg.flags
+    if conn.fastopen is not None and flags & ACK:
+        take_fast_ack(conn, conn.fastopen, seg.ack)
     if flags & ACK and not tcb.iss < seg.ack <= tcb.snd_nxt:
         if not flags & RST:
             conn.demux.reset_for(conn, seg)
@@ -144,6 +148,8 @@ def syn_sent_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
     take_syn(conn, seg, peer, now)
     if flags & ACK:
         tcb.snd_una = seg.ack
+        if isinstance(conn.fastopen, ClientOpen):
+            conn.demux.fastopen.learn(conn, conn.fastopen, peer, seg.ack - tcb.iss - 1)
         if conn.syn_retries == 0:
             conn.rtt.on_sample(now - conn.syn_sent_at, now)
         enter_established(conn, now)
@@ -287,10 +293,12 @@ def _reset_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
     if state is SYN_RECEIVED:
         mib.TcpAttemptFails += 1
         mib.TcpExtEmbryonicRsts += 1
-        if conn.listener is not None:
+        if isinstance(conn.fastopen, ServerOpen):
+            conn.fail(errno.ECONNRESET)
+        elif conn.listener is not None:
             conn.demux.drop(conn)
-            return
-        conn.fail(errno.ECONNREFUSED)
+        else:
+            conn.fail(errno.ECONNREFUSED)
         return
     if state is ESTABLISHED or state is CLOSE_WAIT:
         mib.TcpEstabResets += 1
@@ -314,10 +322,14 @@ def _ack_check(conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
     tcb = conn.tcb
     state = conn.state
     if state is SYN_RECEIVED:
+        fast = conn.fastopen
+        if fast is not None:
+            take_fast_ack(conn, fast, seg.ack)
         if not tcb.snd_una < seg.ack <= tcb.snd_nxt:
             conn.demux.reset_for(conn, seg)
             return False
-        if conn.listener is not None and not conn.listener.admit(conn):
+        waits = conn.listener is not None and fast is None
+        if waits and conn.listener is not None and not conn.listener.admit(conn):
             return False
         if conn.syn_retries == 0:
             conn.rtt.on_sample(now - conn.syn_sent_at, now)
@@ -326,8 +338,12 @@ def _ack_check(conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
         tcb.max_window = max(tcb.max_window, tcb.snd_wnd)
         tcb.snd_wl1, tcb.snd_wl2 = seg.seq, seg.ack
         enter_established(conn, now)
-        if conn.listener is not None:
+        if waits and conn.listener is not None:
             conn.listener.ready(conn)
+        if fast is not None:
+            fast.over()
+            if tcb.snd_nxt > tcb.snd_una:
+                conn.arm_rto(now)
         if seg.ack == tcb.snd_una:
             return True
     if seg.ack > tcb.snd_nxt:

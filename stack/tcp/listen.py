@@ -29,6 +29,7 @@ class TcpListener:
         "demux",
         "events",
         "extension",
+        "fast_pending",
         "half_open",
         "id",
         "options",
@@ -47,6 +48,7 @@ class TcpListener:
         self.owner: Any = None
         self.events = 0
         self.half_open: set[TcpConn | Request] = set()
+        self.fast_pending = 0  # accepted on their SYN (Fast Open), handshake not complete
         self.young = 0  # of them, those whose SYN-ACK was sent once
         self.cookie_at: Nanos = NO_COOKIE  # when the last SYN cookie was sent
         self.queue: deque[TcpConn] = deque()
@@ -131,7 +133,7 @@ class TcpListener:
                 self.young -= 1
 
     def ready(self, conn: "TcpConn") -> None:
-        """The handshake completed."""
+        """The handshake completed, or need not (Fast Open)."""
         self.removed(conn)
         self.queue.append(conn)
         self.demux.post_event(self, ACCEPTABLE)

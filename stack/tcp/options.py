@@ -41,6 +41,8 @@ class TcpOptions:
     notsent_lowat: int = 0
     window_clamp: int = 0
     defer_accept: int = 0
+    fastopen: int = 0  # of a listener: how many may be accepted on their SYN; 0: none
+    fastopen_connect: bool = False  # connect() waits for text to put into the SYN
     v6only: bool = False
     congestion: str = ""
     extra: tuple[ExtraOption, ...] = ()

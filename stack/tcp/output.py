@@ -16,6 +16,8 @@ from stack.tcp import timers as T
 from stack.tcp.castate import NEW_FIRST, NEW_ONLY, RECOVERY, REDUCING, window
 from stack.tcp.cwv import before_burst, program_is_the_limit, window_is_the_limit
 from stack.tcp.ecn import ECT0, flags_for, syn_flags
+from stack.tcp.fastopen import ClientOpen, text_in_syn
+from stack.tcp.fastopen import option as fastopen_option
 from stack.tcp.plpmtud import next_probe
 from stack.tcp.rate import stamp
 from stack.tcp.scoreboard import Sent
@@ -49,7 +51,11 @@ def next_packet(conn: "TcpConn", now: Nanos) -> Packet | None:
         return _reset(conn, now)
     state = conn.state
     if state is SYN_SENT or state is SYN_RECEIVED:
-        return _syn(conn, now) if conn.syn_due else _owed_ack(conn, now)
+        if conn.syn_due:
+            return _syn(conn, now)
+        if conn.fastopen is not None and state is SYN_RECEIVED and conn.passive and (packet := _fresh(conn, now)):
+            return packet  # RFC 7413 §4.2.2: the server need not wait for the handshake
+        return _owed_ack(conn, now)
     if state is CLOSED:
         return None
     if state in DRAINING:
@@ -119,13 +125,20 @@ def _syn(conn: "TcpConn", now: Nanos) -> Packet:
     flags = (SYN | ACK if passive else SYN) | syn_flags(conn)
     if conn.ext is not None:
         options += conn.ext.options(conn, flags, MAX_OPTIONS - len(options), tcb.iss, 0, now)
+    views, size = _NO_VIEWS, 0
+    if isinstance(conn.fastopen, ClientOpen) and not conn.syn_retries and not passive:
+        size = text_in_syn(conn, conn.fastopen)
+        views = conn.sendq.views(tcb.iss + 1, size) if size else views
+        conn.fastopen.sent = size = sum(map(len, views))
+        if conn.fastopen.cookie != b"":
+            options += fastopen_option(conn.fastopen.cookie or b"")
     if not conn.syn_sent_at:
         conn.syn_sent_at = now
     tcb.rcv_wnd = min(conn.rcvbuf.size, 65535)
     conn.timers.arm(T.RTO, now + conn.rtt.backed_off(conn.syn_retries))
     conn.ack_due = False
     conn.dup_acks_due = 0
-    return build(conn, tcb.iss, flags, _NO_VIEWS, 0, now, options)
+    return build(conn, tcb.iss, flags, views, size, now, options, whole=True)
 
 
 # ---------------------------------------------------------------------- text

@@ -16,7 +16,9 @@ from stack.tcp import cookies
 from stack.tcp.cc import CONGESTION_CONTROLS
 from stack.tcp.conn import TcpConn
 from stack.tcp.ecn import accepts as accepts_ecn
-from stack.tcp.input import segment_arrives, take_syn
+from stack.tcp.fastopen import ServerOpen
+from stack.tcp.fastopen import option as fastopen_option
+from stack.tcp.input import segment_arrives, take_syn, text_arrives
 from stack.tcp.lazyheap import LazyHeap
 from stack.tcp.request import Request
 from stack.tcp.state import SYN_RECEIVED
@@ -76,11 +78,31 @@ class PassiveOpens:
         if cookie:
             self._answer_with_cookie(listener, key, seg, peer, route, now)
             return
+        fast, offer = self._fast(listener, key, seg, peer)
         extension = listener.extension(key, peer.unknown) if listener.extension is not None else None
-        if extension is not None or listener.options.extra or listener.options.save_options:
+        if fast:
+            conn = self._open_in_full(listener, key, seg, peer, route, extension, iss, now)
+            self._open_fast(listener, conn, seg, now)
+        elif extension is not None or listener.options.extra or listener.options.save_options:
             self._open_in_full(listener, key, seg, peer, route, extension, iss, now)
-            return
-        self._remember(listener, key, seg, peer, route, iss, now)
+        else:
+            self._remember(listener, key, seg, peer, route, iss, offer, now)
+
+    def _fast(self, listener: "TcpListener", key: bytes, seg: Segment, peer: SynOptions) -> tuple[bool, bytes]:
+        if not peer.unknown and not seg.length:
+            return False, b""
+        return self._demux.fastopen.judge(listener, key, seg, peer)
+
+    def _open_fast(self, listener: "TcpListener", conn: TcpConn, seg: Segment, now: Nanos) -> None:
+        """RFC 7413 §4.2.2: to the program with it, and with the text of its SYN."""
+        listener.removed(conn)
+        conn.fastopen = ServerOpen(listener)
+        conn.established = True
+        tcb = conn.tcb
+        conn.rcvbuf.start(tcb.rcv_nxt, tcb.rcv_wnd, 0, tcb.advmss, now)
+        if seg.length:
+            text_arrives(conn, tcb.rcv_nxt, seg.payload[: tcb.rcv_wnd], now)
+        listener.ready(conn)
 
     def _drop(self, listener: "TcpListener") -> None:
         self._demux.mib.TcpExtListenDrops += 1
@@ -112,13 +134,22 @@ class PassiveOpens:
         return req
 
     def _remember(
-        self, listener: "TcpListener", key: bytes, seg: Segment, peer: SynOptions, route: Route, iss: int, now: Nanos
+        self,
+        listener: "TcpListener",
+        key: bytes,
+        seg: Segment,
+        peer: SynOptions,
+        route: Route,
+        iss: int,
+        offer: bytes,
+        now: Nanos,
     ) -> None:
         demux = self._demux
         req = self._request(listener, key, seg, peer, route, ecn=True)
         req.id = demux.next_id()
         fresh, req.ts_offset = demux.isn.iss_and_ts_offset(key, now)
         req.iss = iss or fresh
+        req.extra = fastopen_option(offer) if offer else b""
         demux.flows[key] = req
         listener.added(req)
         req.emit(now)

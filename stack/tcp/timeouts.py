@@ -35,16 +35,18 @@ def _rto(conn: "TcpConn", now: Nanos) -> None:
     knobs, mib = conn.demux.sysctl, conn.demux.mib
     if state is SYN_SENT or state is SYN_RECEIVED:
         limit = knobs.tcp_synack_retries if state is SYN_RECEIVED else conn.options.syncnt or knobs.tcp_syn_retries
+        if conn.fastopen is not None:
+            conn.demux.fastopen.on_timeout(conn, conn.syn_retries, conn.syn_retries >= limit, now)
         if conn.syn_retries >= limit or _user_timeout(conn, conn.syn_sent_at, now):
             mib.TcpAttemptFails += 1
             mib.TcpExtTCPAbortOnTimeout += 1 if state is SYN_SENT else 0
-            if conn.listener is not None:
+            if conn.listener is not None and conn.fastopen is None:
                 conn.demux.drop(conn)
             else:
                 conn.demux.trace("timeout", conn)
                 conn.fail(conn.soft_error or errno.ETIMEDOUT)
             return
-        if conn.listener is not None and not conn.syn_retries:
+        if conn.listener is not None and not conn.syn_retries and conn.fastopen is None:
             conn.listener.young -= 1
         conn.syn_retries += 1
         conn.syn_due = True
@@ -59,6 +61,8 @@ def _rto(conn: "TcpConn", now: Nanos) -> None:
     if _timed_out(conn, limit, now) or (head is not None and _user_timeout(conn, head.first_sent_at, now)):
         _give_up(conn)
         return
+    if conn.fastopen is not None:
+        conn.demux.fastopen.on_timeout(conn, conn.recovery.backoff, False, now)
     on_rto(conn, now)
     if knobs.tcp_mtu_probing and _timed_out(conn, knobs.tcp_retries1, now) and mtu_black_hole(conn, now):
         on_smaller_mss(conn, now)

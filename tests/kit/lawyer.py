@@ -118,11 +118,14 @@ class Lawyer:
             me.mss = int.from_bytes(seg.options[2])
         me.offers_shift = 3 in seg.options
         me.shift = seg.options[3][0] if me.offers_shift else 0
+        if seg.payload:  # Fast Open
+            me.text[: len(seg.payload)] = seg.payload
+            me.sent_max = max(me.sent_max, 1 + len(seg.payload))
         if other is not None and seg.flags & ACK:
-            if (seg.ack - other.isn) & 0xFFFFFFFF != 1:
+            me.acked = (seg.ack - other.isn) & 0xFFFFFFFF
+            if not 1 <= me.acked <= other.sent_max:
                 raise BadPacket("SYN-ACK does not acknowledge the SYN")
-            me.acked = 1
-        me.edge = max(me.edge, 1 + seg.win)
+        me.edge = max(me.edge, max(me.acked, 1) + seg.win)
 
     def _hear(self, seg: Segment, me: Side, other: Side) -> None:
         """What a side that is not judged says may still excuse what the other one does."""

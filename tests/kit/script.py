@@ -13,7 +13,8 @@
 
 FLAGS are tcpdump's letters, `S F R P . U E W`. Numbers are relative to the initial sequence number of whoever owns
 them, so SYNs are 0 and data starts at 1; `win` is the field as on the wire. Options are
-`<mss 1460,sackOK,TS val X ecr Y,nop,wscale 7,sack 1:2 3:4>`; `?` stands for any number. The stack's timestamps count
+`<mss 1460,sackOK,TS val X ecr Y,nop,wscale 7,sack 1:2 3:4,kind 34 1 2>`; `?` stands for any number (`in`: for the byte
+there when the stack last sent that kind). The stack's timestamps count
 from the one on its SYN. What a line does not mention is not compared (`in`: takes a sensible default); flags other than
 P always are, and so is the set of options once a `<…>` is there. Lines `in` at +0 in a row arrive as one burst, as if
 read from the device before the stack had a chance to answer. `1:4001/1000` stands for four such lines in a row.
@@ -178,6 +179,8 @@ def _parse_options(text: str) -> list[tuple[str, list[int]]]:
             words = words[1::2]
         elif name == "sack":
             words = [edge for block in words for edge in block.split(":")]
+        elif name == "kind":
+            name, words = f"kind {words[0]}", words[1:]
         elif name not in ("mss", "wscale", "sackOK", "nop", "eol"):
             raise ValueError(item)
         options.append((name, [_number(word) for word in words]))

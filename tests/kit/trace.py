@@ -197,6 +197,14 @@ class Trace(Wire):
         self.conn = self.stack.tcp.connect((self.peer_addr, peer.port), self.clock.now, options=self.options.copy())
         self.conn.owner = self
 
+    def app_connectsend(self, count: str, number: str = "1") -> None:
+        """sendto() with MSG_FASTOPEN."""
+        remote = (self.peer_addr, self.peer(int(number)).port)
+        data = pattern(self.written, int(count))
+        self.conn = self.stack.tcp.connect(remote, self.clock.now, options=self.options.copy(), data=data)
+        self.written += int(count)
+        self.conn.owner = self
+
     def app_listen(self, backlog: str = "128") -> None:
         binding = self.stack.tcp.bind(self.stack_addr, PORT, reuseaddr=True)
         self.listener = self.stack.tcp.listen(binding, int(backlog), options=self.options.copy())

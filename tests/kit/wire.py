@@ -78,6 +78,7 @@ class Peer:
     ts_base: int | None = None  # the stack's first TSval
     ts_seen: int = 0  # its latest, as on the wire
     last: Packet | None = None  # from the stack
+    kinds: dict[int, bytes] = field(default_factory=dict)  # bodies of options that it sent last
 
     @property
     def timestamps(self) -> bool:
@@ -171,6 +172,7 @@ class Wire:
             return
         peer.last = packet
         peer.local_port = packet.sport
+        peer.kinds.update(packet.options)
         if packet.flags & build.SYN and packet.seq != peer.iss:
             peer.iss = packet.seq
             peer.ts_base = packet.timestamps[0] if packet.timestamps else None
@@ -235,7 +237,7 @@ class Wire:
             (peer.iss or 0) + peer.ack if spec.flags & build.ACK else 0,
             win=peer.win,
             options=options,
-            payload=pattern(seq - 1, spec.length),
+            payload=pattern(seq - 1 + (spec.flags & build.SYN > 0), spec.length),
             urg=spec.urg or 0,
             tos=spec.ecn or 0,
         )
@@ -258,6 +260,12 @@ class Wire:
             elif name == "sack":
                 edges = [(peer.iss or 0) + edge for edge in numbers]
                 out += build.opt_sack(list(zip(edges[0::2], edges[1::2], strict=True)))
+            elif name.startswith("kind "):
+                kind = int(name[5:])
+                known = peer.kinds.get(kind, bytes(40))
+                out += bytes((kind, 2 + len(numbers))) + bytes(
+                    known[i] if n == ANY else n for i, n in enumerate(numbers)
+                )
             elif name == "TS":
                 val, ecr = numbers
                 val = self.peer_time() if val == ANY else val
@@ -305,7 +313,7 @@ class Wire:
         if packet.proto != 6 or packet.dport != peer.port:
             return [f"not a segment to peer {spec.peer}"]
         wrong = relative.differences(spec, packet, peer.iss or 0, peer.isn, peer.ts_base or 0)
-        offset = packet.seq - (peer.iss or 0) - 1 & 0xFFFFFFFF
+        offset = packet.seq - (peer.iss or 0) - 1 + (packet.flags & build.SYN > 0) & 0xFFFFFFFF
         if packet.payload and offset < self.written and packet.payload != pattern(offset, len(packet.payload)):
             wrong.append("payload")
         return wrong
