@@ -47,6 +47,38 @@ _FAST6 = Struct("!HxxHB")  # version, class and some flow label; payload length;
 class Stack:
     """A TCP/IP host without I/O. Not thread-safe; `now` never goes backwards."""
 
+    # Slots: instance dicts of CPython keep their fast lookups for 30 attributes only, and these are read per packet.
+    __slots__ = (
+        "_last_id",
+        "_last_index",
+        "_lo_backlog",
+        "_ready",
+        "_timed",
+        "blocked",
+        "drained",
+        "entropy",
+        "flow_seed",
+        "flows",
+        "icmp",
+        "links",
+        "lo",
+        "looped",
+        "mib",
+        "multicast",
+        "now",
+        "outbox",
+        "pmtu",
+        "raw",
+        "reasm4",
+        "reasm6",
+        "routes",
+        "secret",
+        "sysctl",
+        "tcp",
+        "tracer",
+        "udp",
+    )
+
     def __init__(self, *, sysctl: Sysctl | None = None, secret: bytes, now: Nanos = 0) -> None:
         if len(secret) < 32:
             raise StackError(errno.EINVAL, "the secret has fewer than 32 bytes")
@@ -65,7 +97,6 @@ class Stack:
         self.pmtu = PmtuCache(self.mib)
         self.routes = RouteTable(self.pmtu)
         self.routes.rebuild(self.links.values())
-        self._local, self._not_from = self.routes.local, self.routes.not_from
         self.tracer: Callable[[str, Any], None] | None = None  # told of what befalls connections, by name
         self._ready: deque[Any] = deque()
         self._last_index = 1
@@ -175,8 +206,8 @@ class Stack:
     def _check_addr(self, addr: bytes, length: int) -> None:
         if len(addr) not in (4, 16) or not 0 <= length <= len(addr) * 8:
             raise StackError(errno.EINVAL, f"no address: {addr.hex()}/{length}")
-        if addr in self._local:
-            raise StackError(errno.EEXIST, f"{show_addr(addr)} is on {self._local[addr].name} already")
+        if addr in self.routes.local:
+            raise StackError(errno.EEXIST, f"{show_addr(addr)} is on {self.routes.local[addr].name} already")
 
     def route(self, dst: bytes, src: bytes | None = None) -> Route:
         """The way to `dst`: link, source address and MTU. Raises StackError ENETUNREACH."""
