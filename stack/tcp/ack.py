@@ -30,6 +30,7 @@ def ack_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
     conn.probes_out = 0
     ack = seg.ack
     una = tcb.snd_una
+    was_out = una != tcb.snd_nxt  # with nothing out there is nothing to be said about congestion
     wnd = seg.wnd << tcb.snd_wscale if not seg.flags & SYN else seg.wnd
     window_moved = _update_window(conn, seg, wnd)
     acked = ack - una
@@ -80,7 +81,7 @@ def ack_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
     )
     counts.delivered += delivered
     conn.demux.mib.TcpExtTCPDelivered += 1 if delivered else 0
-    if seg.flags & ECE and conn.ecn is not None and not seg.flags & SYN:
+    if seg.flags & ECE and conn.ecn is not None and was_out and not seg.flags & SYN:
         on_echo(conn, conn.ecn, delivered, now)
     if on_ack(conn, acked, delivered, flight, dup, seg.ts_ecr, rtt, now):
         _rearm(conn, acked, delivered, now)
@@ -126,13 +127,21 @@ _NONE: list[Sent] = []
 
 
 def _update_window(conn: "TcpConn", seg: Segment, wnd: int) -> bool:
-    """SND.WND from a segment that is not older than the one it came from last, RFC 9293 §3.10.7.4."""
+    """SND.WND from a segment that is not older than the one it came from last, RFC 9293 §3.10.7.4.
+
+    Where neither number moved, only a larger window or none at all is news (Linux's tcp_may_update_window): of two such
+    segments it is not known which was sent last, and a window does not shrink.
+    """
     tcb = conn.tcb
-    if tcb.snd_wl1 < seg.seq or (tcb.snd_wl1 == seg.seq and tcb.snd_wl2 <= seg.ack) or seg.ack > tcb.snd_una:
+    if seg.ack >= tcb.snd_una and (
+        seg.ack > tcb.snd_una or seg.seq > tcb.snd_wl1 or (seg.seq == tcb.snd_wl1 and (wnd > tcb.snd_wnd or not wnd))
+    ):
         moved = wnd != tcb.snd_wnd
         if moved:
             tcb.snd_wnd = wnd
-            tcb.max_window = max(tcb.max_window, wnd)
+            if wnd > tcb.max_window:
+                tcb.max_window = wnd
+                conn.sync_mss()
             if wnd:
                 conn.persist_backoff = 0
         tcb.snd_wl1 = seg.seq

@@ -495,6 +495,10 @@ class TcpConn:
         if self.options.maxseg:
             mss = min(mss, self.options.maxseg)
         mss = max(mss, self.demux.sysctl.tcp_min_snd_mss) - (12 if tcb.ts_ok else 0)
+        # Two segments to a small window, so that the peer's ACKs keep coming: Linux's tcp_bound_to_half_wnd.
+        most = tcb.max_window >> 1 if tcb.max_window > 536 else tcb.max_window
+        if most and mss > most:
+            mss = max(most, 48)
         tcb.mss_cache = mss
         if mss != self.cc.mss:
             self.cc.on_mss(mss)

@@ -9,6 +9,7 @@ and with tcp_ecn_fallback a SYN that had to be sent again asks no more (§6.1.1.
 from typing import TYPE_CHECKING
 
 from stack.tcp.recovery import enter_cwr
+from stack.tcp.state import SYN_RECEIVED
 from stack.units import Nanos
 from stack.wire.tcp import ACK, CWR, ECE, SYN, Segment
 
@@ -33,7 +34,7 @@ class Ecn:
 
 def syn_flags(conn: "TcpConn") -> int:
     """ECN-setup SYN or SYN-ACK, §6.1.1."""
-    if conn.passive:
+    if conn.passive or conn.state is SYN_RECEIVED:
         return ECE if conn.ecn is not None else 0
     knobs = conn.demux.sysctl
     if knobs.tcp_ecn != ASK and not conn.cc.needs_ecn:

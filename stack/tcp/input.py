@@ -41,6 +41,8 @@ PAWS_WINDOW = 1  # ticks of the peer's clock
 FAST_FLAGS = 0xFF & ~(PSH | CWR)  # any flag but these takes the slow path
 DELACK_MIN = 40 * MSEC
 DELACK_MAX = 200 * MSEC
+AFTER_FIN = frozenset((CLOSE_WAIT, CLOSING, LAST_ACK))
+AGAIN_SOON = 2 * MSEC  # Linux's TCP_TIMEOUT_MIN
 
 
 def segment_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
@@ -89,6 +91,8 @@ def segment_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
 
 
 def _slow_path(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
+    if not seg.flags & (ACK | RST | SYN):
+        return  # fifth check, first clause; before all others, as in Linux
     if not _paws_ok(conn, seg, now):
         return
     if conn.state is SYN_RECEIVED and seg.flags & SYN and seg.seq == conn.tcb.irs and not seg.flags & RST:
@@ -107,10 +111,6 @@ def _slow_path(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
         return
     if not seg.flags & ACK:
         return
-    tcb = conn.tcb
-    if tcb.ts_ok and seg.ts_val >= 0 and seg.seq <= tcb.last_ack_sent and not ts_before(seg.ts_val, tcb.ts_recent):
-        conn.tcb.ts_recent = seg.ts_val
-        conn.tcb.ts_recent_at = now
     if not _ack_check(conn, seg, now):
         return
     if conn.ecn is not None:
@@ -132,6 +132,8 @@ def syn_sent_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
     if conn.fastopen is not None and flags & ACK:
         take_fast_ack(conn, conn.fastopen, seg.ack)
     if flags & ACK and not tcb.iss < seg.ack <= tcb.snd_nxt:
+        if not conn.syn_retries:
+            conn.timers.arm(T.RTO, now + AGAIN_SOON)  # an old connection's FIN or RST; the next SYN may do better
         if not flags & RST:
             conn.demux.reset_for(conn, seg)
         return
@@ -230,31 +232,31 @@ def _paws_ok(conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
         late = age * MSEC <= conn.rtt.rto * 6 // 5
         if seg.seq == tcb.rcv_nxt and seg.ack == tcb.snd_una and seg.wnd << tcb.snd_wscale == tcb.snd_wnd and late:
             return True
-    mib.TcpExtPAWSEstab += 1
-    if not seg.flags & SYN:
+    if seg.flags & SYN:
+        _syn_arrives(conn, now)
+    else:
+        mib.TcpExtPAWSEstab += 1
         _owe_invalid_ack(conn, seg, now)
     return False
 
 
 def _acceptable(conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
-    """First check: does the segment touch the receive window? Trims it; on False the ACK that is owed is noted."""
+    """First check: does the segment touch the receive window? On False the ACK that is owed is noted.
+
+    As in Linux, one that ends where the window began at our last ACK is still good: its ACK counts, its text is old.
+    """
     tcb = conn.tcb
     seq, flags = seg.seq, seg.flags
     end = seq + seg.length + (1 if flags & SYN else 0) + (1 if flags & FIN else 0)
     right = tcb.rcv_wup + tcb.rcv_wnd
-    if flags & RST:
-        return tcb.rcv_nxt <= seq <= max(right, tcb.rcv_nxt)
-    if seq <= right and (end > tcb.rcv_nxt or seq == tcb.rcv_nxt):
+    if tcb.rcv_wup <= end and seq <= max(right, tcb.rcv_nxt):
         return True
-    if end <= tcb.rcv_nxt and (seg.length or flags & FIN):
-        conn.demux.mib.TcpExtDelayedACKLost += 1
-        _dsack_old(conn, seq, end)
-        conn.dup_acks_due += 1
-        # What it acknowledges is still news.
-        if flags & ACK and tcb.snd_una < seg.ack <= tcb.snd_nxt and conn.state is not SYN_RECEIVED:
-            _ack_check(conn, seg, now)
-    elif flags & SYN:
+    if flags & RST:
+        return _reset_is_exact(conn, seq)
+    if flags & SYN:
         _challenge(conn, now)
+    elif end <= tcb.rcv_nxt and (seg.length or flags & FIN):
+        _old_text(conn, seq, end)
     else:
         if seq > right and seg.length and not tcb.rcv_wnd:
             conn.demux.mib.TcpExtTCPZeroWindowDrop += 1
@@ -285,7 +287,7 @@ def _challenge(conn: "TcpConn", now: Nanos) -> None:
 
 def _reset_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
     """Second check, RFC 5961 §3.2: only RCV.NXT exactly kills; elsewhere in the window it is challenged."""
-    if seg.seq != conn.tcb.rcv_nxt and not _matches_sack_edge(conn, seg.seq):
+    if not _reset_is_exact(conn, seg.seq):
         _challenge(conn, now)
         return
     state = conn.state
@@ -303,12 +305,23 @@ def _reset_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
     if state is ESTABLISHED or state is CLOSE_WAIT:
         mib.TcpEstabResets += 1
     conn.demux.trace("reset", conn)
-    conn.fail(errno.EPIPE if state is CLOSE_WAIT else errno.ECONNRESET)
+    _die(conn)
 
 
-def _matches_sack_edge(conn: "TcpConn", seq: int) -> bool:
-    """RFC 5961 §3.2 as Linux widens it: a reset at the right edge of the last SACK block is exact as well."""
-    return bool(conn.recvq.sacks) and seq == max(right for _left, right in conn.recvq.sacks)
+def _die(conn: "TcpConn") -> None:
+    """As after a reset: a program that has read the end of the stream learns it from its writes (EPIPE)."""
+    conn.fail(errno.EPIPE if conn.state is CLOSE_WAIT else errno.ECONNRESET)
+
+
+def _reset_is_exact(conn: "TcpConn", seq: int) -> bool:
+    """RFC 5961 §3.2 as Linux widens it: also at the right edge of the last SACK block, and just below a FIN.
+
+    The latter is what macOS sends when it resets after its own FIN.
+    """
+    tcb, sacks = conn.tcb, conn.recvq.sacks
+    if seq == tcb.rcv_nxt or (seq == tcb.rcv_nxt - 1 and conn.state in AFTER_FIN):
+        return True
+    return tcb.sack_ok and bool(sacks) and seq == max(right for _left, right in sacks)
 
 
 def _syn_arrives(conn: "TcpConn", now: Nanos) -> None:
@@ -335,7 +348,9 @@ def _ack_check(conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
             conn.rtt.on_sample(now - conn.syn_sent_at, now)
         tcb.snd_una = tcb.iss + 1
         tcb.snd_wnd = seg.wnd << tcb.snd_wscale
-        tcb.max_window = max(tcb.max_window, tcb.snd_wnd)
+        if tcb.snd_wnd > tcb.max_window:
+            tcb.max_window = tcb.snd_wnd
+            conn.sync_mss()
         tcb.snd_wl1, tcb.snd_wl2 = seg.seq, seg.ack
         enter_established(conn, now)
         if waits and conn.listener is not None:
@@ -345,17 +360,30 @@ def _ack_check(conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
             if tcb.snd_nxt > tcb.snd_una:
                 conn.arm_rto(now)
         if seg.ack == tcb.snd_una:
+            if tcb.ts_ok and seg.ts_val >= 0 and seg.seq <= tcb.last_ack_sent:
+                _note_timestamp(conn, seg, now)
             return True
     if seg.ack > tcb.snd_nxt:
         _owe_invalid_ack(conn, seg, now)
         return False
-    if seg.ack < tcb.snd_una - max(tcb.max_window, 65535):
-        _challenge(conn, now)  # RFC 5961 §5.2
+    acked = tcb.snd_una - tcb.iss - conn.passive
+    if seg.ack < tcb.snd_una - min(tcb.max_window, acked):
+        _challenge(conn, now)  # RFC 5961 §5.2; what was never sent cannot be acknowledged late
         return False
+    if tcb.ts_ok and seg.ts_val >= 0 and seg.seq <= tcb.last_ack_sent:
+        _note_timestamp(conn, seg, now)
     ack_arrives(conn, seg, now)
     if conn.fin_seq >= 0 and tcb.snd_una > conn.fin_seq:
         _our_fin_acked(conn, now)
+        return conn.state is state or conn.state is FIN_WAIT_2
     return True
+
+
+def _note_timestamp(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
+    """TS.Recent, RFC 7323 §4.3: from a segment in order whose ACK is good; never back."""
+    if not ts_before(seg.ts_val, conn.tcb.ts_recent):
+        conn.tcb.ts_recent = seg.ts_val
+        conn.tcb.ts_recent_at = now
 
 
 def _our_fin_acked(conn: "TcpConn", now: Nanos) -> None:
@@ -383,13 +411,19 @@ def enter_time_wait(conn: "TcpConn", now: Nanos) -> None:
 
 def _text_and_fin(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
     tcb = conn.tcb
-    if conn.state not in RECEIVING:
+    end = seg.seq + seg.length
+    receiving = conn.state in RECEIVING
+    if not receiving and seg.seq >= tcb.rcv_nxt:
         return
-    unread = conn.orphan or (conn.read_closed and conn.state is not ESTABLISHED)
-    if unread and seg.length and seg.seq + seg.length > tcb.rcv_nxt:
+    unread = conn.orphan or not receiving or (conn.read_closed and conn.state is not ESTABLISHED)
+    if unread and (seg.length or seg.flags & FIN) and end > tcb.rcv_nxt:
         # Nobody will ever read it: RFC 9293 §3.6.1, RFC 2525 §2.17.
         conn.demux.mib.TcpExtTCPAbortOnData += 1
-        conn.abort()
+        conn.demux.reset_for(conn, seg)
+        _die(conn)
+        return
+    if end + bool(seg.flags & FIN) <= tcb.rcv_nxt:
+        _old_text(conn, seg.seq, end + bool(seg.flags & FIN))
         return
     if seg.flags & URG:
         on_pointer(conn, seg)
@@ -418,6 +452,10 @@ def _text_and_fin(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
         _fin_arrives(conn, now)
     elif fin_at >= 0:
         conn.dup_acks_due += 1
+        if conn.recvq.fin == fin_at:
+            _dsack_old(conn, fin_at, fin_at + 1)
+    if fin_at > tcb.rcv_nxt:
+        conn.recvq.note_fin(fin_at)
 
 
 def text_arrives(conn: "TcpConn", seq: int, payload: memoryview, now: Nanos) -> None:
@@ -437,6 +475,8 @@ def text_arrives(conn: "TcpConn", seq: int, payload: memoryview, now: Nanos) -> 
         return
     had_holes = recvq.has_holes()
     before = tcb.rcv_nxt
+    if had_holes and recvq.first_held() < seq + size:
+        _dsack_old(conn, recvq.first_held(), seq + size)
     recvq.append(payload)
     tcb.rcv_nxt = nxt = recvq.nxt
     counts.bytes_received += nxt - before
@@ -478,6 +518,13 @@ def _out_of_order(conn: "TcpConn", seq: int, payload: memoryview) -> None:
         mib.TcpExtTCPOFODrop += 1
 
 
+def _old_text(conn: "TcpConn", seq: int, end: int) -> None:
+    """All of it came before: our ACK was lost or late."""
+    conn.demux.mib.TcpExtDelayedACKLost += 1
+    conn.dup_acks_due += 1
+    _dsack_old(conn, seq, end)
+
+
 def _dsack_old(conn: "TcpConn", seq: int, end: int) -> None:
     """Tell a SACK peer that this text came twice, RFC 2883."""
     if conn.tcb.sack_ok and conn.demux.sysctl.tcp_dsack and end > seq:
@@ -494,6 +541,7 @@ def _fin_arrives(conn: "TcpConn", now: Nanos) -> None:
     conn.fin_rcvd = True
     tcb.rcv_nxt += 1
     conn.recvq.clear_holes()
+    conn.dsack = None
     conn.ack_due = True
     state = conn.state
     if state is ESTABLISHED:

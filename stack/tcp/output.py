@@ -93,17 +93,24 @@ def _owed_ack(conn: "TcpConn", now: Nanos) -> Packet | None:
     if conn.dup_acks_due:
         conn.dup_acks_due -= 1
         conn.ack_due = False
-        return build(conn, conn.tcb.snd_nxt, ACK, _NO_VIEWS, 0, now)
+        return build(conn, _ack_seq(conn), ACK, _NO_VIEWS, 0, now)
     if conn.ack_due:
-        return build(conn, conn.tcb.snd_nxt, ACK, _NO_VIEWS, 0, now)
+        return build(conn, _ack_seq(conn), ACK, _NO_VIEWS, 0, now)
     return None
+
+
+def _ack_seq(conn: "TcpConn") -> int:
+    """SND.NXT, unless the peer shrank its window below that: it would find the ACK out of place and drop it."""
+    tcb = conn.tcb
+    end = tcb.snd_una + tcb.snd_wnd
+    return tcb.snd_nxt if tcb.snd_nxt < end + (1 << tcb.rcv_wscale) or tcb.snd_nxt == end else end
 
 
 def _reset(conn: "TcpConn", now: Nanos) -> Packet:
     """RST, and the connection is gone; RFC 9293 §3.10.5."""
     conn.rst_due = False
     conn.demux.mib.TcpOutRsts += 1
-    packet = build(conn, conn.tcb.snd_nxt, RST | ACK, _NO_VIEWS, 0, now)
+    packet = build(conn, _ack_seq(conn), RST | ACK, _NO_VIEWS, 0, now)
     conn.demux.trace("abort", conn)
     conn.demux.drop(conn)
     return packet
@@ -156,7 +163,7 @@ def _max_payload(conn: "TcpConn", mss: int) -> int:
 def _option_room(conn: "TcpConn") -> int:
     """Option bytes that SACK and an extension take in the next segment with text; SACK yields where both do not fit."""
     ext_room = conn.ext.reserve if conn.ext is not None else 0
-    blocks = len(conn.recvq.sacks) + (1 if conn.dsack else 0)
+    blocks = len(conn.recvq.sacks) + (1 if conn.dsack else 0) if conn.tcb.sack_ok else 0
     room = MAX_OPTIONS - (TS_OPTION_LEN if conn.tcb.ts_ok else 0) - ext_room
     if not blocks or room < SACK_LEAST:
         return ext_room
@@ -239,7 +246,10 @@ def _fresh(conn: "TcpConn", now: Nanos) -> Packet | None:
         if (flight := conn.in_flight()) + tcb.mss_cache <= conn.cc.cwnd:
             program_is_the_limit(conn, flight, now)
         if unsent == 0 and _fin_due(conn):
-            return _send_new(conn, nxt, 0, True, now)
+            if nxt < tcb.snd_una + tcb.snd_wnd:
+                return _send_new(conn, nxt, 0, True, now)
+            if tcb.snd_una == nxt and not conn.timers.pending(T.PERSIST):
+                arm_persist(conn, now)
         return None
     mss = tcb.mss_cache
     if conn.dsack or conn.recvq.sacks or conn.ext is not None:
@@ -260,19 +270,20 @@ def _fresh(conn: "TcpConn", now: Nanos) -> Packet | None:
     if conn.snd_up > nxt:
         size = min(size, mss)  # whoever cuts a super-segment would repeat the urgent pointer
     if size >= mss:
-        if size < unsent or (size % mss and not (force or _may_send_partial(conn))):
+        # What the window cuts short may go as Nagle allows, after at least one full segment; what cwnd cuts, not.
+        if size % mss and not force and not (size in (unsent, usable) and _may_send_partial(conn)):
             size -= size % mss
     elif size < unsent:
         # The window is what limits: send no silly little segment, but never wait for ever (RFC 9293 §3.8.6.2.1).
-        if size <= 0 or not (force or 2 * size >= tcb.max_window):
+        if size <= 0 or not force:
             if tcb.snd_una == nxt and not conn.timers.pending(T.PERSIST):
                 arm_persist(conn, now)
             return None
     elif not (force or _may_send_partial(conn)):
         if conn.options.cork and tcb.snd_una == nxt and not conn.timers.pending(T.PERSIST):
-            conn.timers.arm(T.PERSIST, now + CORK_MAX)
+            conn.timers.arm(T.PERSIST, now + max(conn.rtt.rto, CORK_MAX))
         return None
-    return _send_new(conn, nxt, size, size == unsent and _fin_due(conn), now)
+    return _send_new(conn, nxt, size, size == unsent and size < usable and _fin_due(conn), now, mss=mss)
 
 
 def _fin_due(conn: "TcpConn") -> bool:
@@ -307,7 +318,7 @@ def _may_send_partial(conn: "TcpConn") -> bool:
     return options.nodelay or not conn.tcb.snd_una < conn.snd_sml <= conn.tcb.snd_nxt
 
 
-def _send_new(conn: "TcpConn", seq: int, size: int, fin: bool, now: Nanos, whole: bool = False) -> Packet:
+def _send_new(conn: "TcpConn", seq: int, size: int, fin: bool, now: Nanos, whole: bool = False, mss: int = 1) -> Packet:
     tcb, sendq, counts = conn.tcb, conn.sendq, conn.counts
     views = _NO_VIEWS
     flags = ACK
@@ -323,8 +334,10 @@ def _send_new(conn: "TcpConn", seq: int, size: int, fin: bool, now: Nanos, whole
     end = seq + size
     if size and end == sendq.end:
         flags |= PSH
-        if size % tcb.mss_cache:
-            conn.snd_sml = end
+    if size % mss:
+        conn.snd_sml = end
+    if conn.dup_acks_due:
+        conn.dup_acks_due -= 1  # this one says it
     if fin:
         flags |= FIN
         conn.fin_seq = end

@@ -22,7 +22,7 @@ MAX_VIEWS = 1024  # IOV_MAX
 class RecvQueue:
     """Text received from sequence number `nxt − readable` on."""
 
-    __slots__ = ("_ends", "_starts", "_views", "nxt", "ooo_bytes", "readable", "ready", "sacks")
+    __slots__ = ("_ends", "_starts", "_views", "fin", "nxt", "ooo_bytes", "readable", "ready", "sacks")
 
     def __init__(self, nxt: int) -> None:
         self.nxt = nxt
@@ -33,10 +33,15 @@ class RecvQueue:
         self._views: list[memoryview] = []
         self.ooo_bytes = 0
         self.sacks: list[tuple[int, int]] = []
+        self.fin = -1  # where the peer's FIN lies, once it came out of order: SACK covers it as it does text
 
     def has_holes(self) -> bool:
         """True if something out of order is waiting."""
         return bool(self._starts)
+
+    def first_held(self) -> int:
+        """Where the first piece that waits out of order begins; there must be one."""
+        return self._starts[0]
 
     def append(self, view: memoryview) -> None:
         """Take text that starts exactly at `nxt`; then whatever of the waiting pieces has become in order."""
@@ -93,6 +98,7 @@ class RecvQueue:
 
     def _note_sack(self, left: int, right: int) -> None:
         """Put the block that now contains [left, right) first, RFC 2018 §4."""
+        right += right == self.fin
         others = []
         for start, end in self.sacks:
             if start <= right and left <= end:
@@ -112,6 +118,11 @@ class RecvQueue:
             right = ends[high]
             high += 1
         self.sacks = [(left, right), *others][:MAX_SACKS]
+
+    def note_fin(self, seq: int) -> None:
+        """The peer's FIN came, and text before it is missing."""
+        self.fin = seq
+        self._note_sack(seq, seq + 1)
 
     def held(self, seq: int, end: int) -> bool:
         """True if all of [seq, end) waits out of order already (for D-SACK, RFC 2883)."""

@@ -141,7 +141,7 @@ def _persist(conn: "TcpConn", now: Nanos) -> None:
     A peer that answers keeps the connection for as long as it likes (MUST-37); only silence counts.
     """
     tcb, knobs = conn.tcb, conn.demux.sysctl
-    if tcb.snd_una != tcb.snd_nxt or conn.sendq.end <= tcb.snd_nxt:
+    if tcb.snd_una != tcb.snd_nxt or (conn.sendq.end <= tcb.snd_nxt and (not conn.fin_queued or conn.fin_seq >= 0)):
         return
     if tcb.snd_una + tcb.snd_wnd > tcb.snd_nxt:
         conn.force_push = True

@@ -1,10 +1,97 @@
 """Where the kernel and our stack may differ, each with its reason. Everything else is a bug of one of the two: ours."""
 
+import re
+from collections.abc import Callable
+
 from diff_sides import Step
 
+Rule = Callable[[str, Step, Step, list[str]], bool]
 
-def explain(
-    lines: list[str], number: int, theirs: Step, ours: Step, profile: dict[str, str], before: list[Step]
-) -> str:
-    """The reason why this step may differ, or an empty string."""
+
+def text_on_syn_ack(line: str, theirs: Step, ours: Step, before: list[str]) -> bool:
+    """Text or FIN on a SYN-ACK: we take it (RFC 9293 §3.10.7.3), Linux drops it and lets the peer send it again."""
+    flags, _, place = line.removeprefix("in ").partition(" ")
+    match = re.match(r"(-?\d+):(-?\d+) ", place)
+    return {"S", "."} <= set(flags) and match is not None and ("F" in flags or match[1] != match[2])
+
+
+def options_of_a_crossing_syn(line: str, theirs: Step, ours: Step, before: list[str]) -> bool:
+    """Simultaneous open: Linux sends its SYN's options again; RFC 7323 §2.2, §3.2 allows those that the peer offered."""
+    strip = [[re.sub(r" <.*>", "", packet) for packet in step.out] for step in (theirs, ours)]
+    return "app connect" in before and strip[0] == strip[1] and all(packet.startswith("S") for packet in ours.out)
+
+
+def bytes_of_cwnd(line: str, theirs: Step, ours: Step, before: list[str]) -> bool:
+    """cwnd counts bytes here and segments there, so small segments make a difference to how many fit."""
+    small = any(re.search(r"<.*mss (88|300|536)\b", each) or ("in S" in each and "mss" not in each) for each in before)
+    short, long = sorted((theirs.out, ours.out), key=len)
+    return small and bool(long) and long[: len(short)] == short and all(" win 1" in each for each in long[len(short) :])
+
+
+def crossing_syn_ack(line: str, theirs: Step, ours: Step, before: list[str]) -> bool:
+    """Simultaneous open: the peer's SYN-ACK repeats its SYN, which Linux reports as a duplicate (D-SACK 0:1)."""
+    return "app connect" in before and any("sack 0:1" in packet for packet in theirs.out) and line.startswith("in S")
+
+
+def timestamp_of_an_old_ack(line: str, theirs: Step, ours: Step, before: list[str]) -> bool:
+    """TS.Recent from a segment in order whose ACK is old: RFC 7323 §4.3 takes it, and so do we; Linux only sometimes."""
+    acks = [int(match[1]) for each in [*before, line] if (match := re.search(r" ack (-?\d+)", each))]
+    old = any(ack < max([1, *acks[:number]]) for number, ack in enumerate(acks))
+    strip = [[re.sub(r"ecr \d+", "", packet) for packet in step.out] for step in (theirs, ours)]
+    return old and strip[0] == strip[1] and theirs.state == ours.state
+
+
+def stale_sack_blocks(line: str, theirs: Step, ours: Step, before: list[str]) -> bool:
+    """A block that a later one covers, text beyond a FIN, blocks after the last FIN: Linux still reports them."""
+    strip = [
+        [re.sub(r",?sack [\d: ]+", "", packet).replace(" <>", "") for packet in step.out] for step in (theirs, ours)
+    ]
+    if strip[0] != strip[1] or theirs.state != ours.state or theirs.result != ours.result:
+        return False
+    fin = any("F" in each.split()[1] for each in [*before, line])
+    known, reported = _sacked(theirs), _sacked(ours)
+    return reported <= known if fin else reported == known
+
+
+def _sacked(step: Step) -> set[int]:
+    blocks = re.findall(r"(\d+):(\d+)(?=[ >\d:]*>)", " ".join(re.findall(r"sack [^>,]*>?", " ".join(step.out))) + ">")
+    return {at for left, right in blocks for at in range(int(left), min(int(right), int(left) + 100_000))}
+
+
+def text_beyond_a_fin(line: str, theirs: Step, ours: Step, before: list[str]) -> bool:
+    """Text beyond a FIN that came out of order: we ignore it (RFC 9293 §3.10.7.4), Linux takes it and loses the FIN."""
+    fins, ends = [], []
+    for each in [*before, line]:
+        match = re.match(r"in (\S+) -?\d+:(-?\d+)", each)
+        if match is not None and "S" not in match[1] and "R" not in match[1]:
+            (fins if "F" in match[1] else ends).append(int(match[2]))
+    return any(end > fin for fin in fins for end in ends)
+
+
+def header_prediction_and_old_acks(line: str, theirs: Step, ours: Step, before: list[str]) -> bool:
+    """Linux's fast path takes text in order whatever it acknowledges, if that is old; RFC 5961 §5.2 says not to."""
+    match = re.match(r"in P?\. -?\d+:-?\d+ ack (-?\d+)", line)
+    return match is not None and not 0 < int(match[1]) < 2**31
+
+
+RULES: dict[str, Rule] = {
+    rule.__name__.replace("_", " "): rule
+    for rule in (
+        text_on_syn_ack,
+        options_of_a_crossing_syn,
+        crossing_syn_ack,
+        timestamp_of_an_old_ack,
+        stale_sack_blocks,
+        text_beyond_a_fin,
+        header_prediction_and_old_acks,
+        bytes_of_cwnd,
+    )
+}
+
+
+def explain(lines: list[str], number: int, theirs: Step, ours: Step) -> str:
+    """The name of the rule that lets this step differ, or an empty string."""
+    for name, rule in RULES.items():
+        if rule(lines[number], theirs, ours, lines[:number]):
+            return name
     return ""

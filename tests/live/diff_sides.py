@@ -5,11 +5,12 @@ every delayed ACK is out. What came out of each step, what the program saw and t
 """
 
 import errno
-import os
+import fcntl
 import select
 import socket
 import struct
 import subprocess
+import termios
 import time
 import zlib
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from typing import Any
 from kit import build, relative
 from kit.oracle import Packet, decode
 from kit.script import Line, parse_script
-from kit.wire import Emitted, Peer, Wire, pattern
+from kit.wire import Peer, Wire, pattern
 from nuse.tun import Tun
 from stack import Stack
 from stack.config import Sysctl, sysctl_set
@@ -28,6 +29,7 @@ from stack.tcp.state import State
 from stack.units import MSEC
 
 STEP = 210 * MSEC  # longer than the longest delayed ACK
+AT_ONCE = 4 * MSEC  # what leaves by then is an answer, not a timer's work
 QUIET = 0.004  # seconds without a packet after which an immediate answer will not come any more
 HOST4, PEER4 = parse_addr("10.99.0.1"), parse_addr("10.99.0.2")
 HOST6, PEER6 = parse_addr("fd99::1"), parse_addr("fd99::2")
@@ -77,7 +79,8 @@ def describe(packet: Packet, peer: Peer) -> str:
     """A packet without what differs by nature: window beyond open or closed, clock, PSH."""
     packet.win = min(packet.win, 1)
     packet.flags &= ~8
-    text = relative.show(packet, peer.iss or 0, peer.isn, packet.timestamps[0] if packet.timestamps else 0)
+    iss = 0 if packet.flags & build.RST and not packet.seq else peer.iss or 0  # RST without ACK to go by: 0 as it is
+    text = relative.show(packet, iss, peer.isn, packet.timestamps[0] if packet.timestamps else 0)
     return text if packet.sport == peer.local_port else f"port {packet.sport}: {text}"
 
 
@@ -90,7 +93,7 @@ class Side(Wire):
     steps: list[Step] = field(default_factory=list)
     role: str = "server"
     early: bool = True  # still at the moment of the step, not in the time after
-    text: list[bytes] = field(default_factory=list)
+    syn_seen: bool = False
 
     def begin(self, role: str) -> None:
         self.role = role
@@ -124,8 +127,9 @@ class Side(Wire):
         if packet.proto != 6:
             self.steps[-1].out.append(f"protocol {packet.proto}")
             return
-        if not self.early and packet.flags & build.SYN:
+        if packet.flags & build.SYN and (not self.early or (self.syn_seen and not packet.flags & build.ACK)):
             return
+        self.syn_seen |= bool(packet.flags & build.SYN)
         self.steps[-1].out.append(describe(packet, self.peers[1]))
 
     def finish_step(self) -> None:
@@ -170,10 +174,12 @@ class OurSide(Side):
 
     def settle(self) -> None:
         """Let the step's time pass."""
+        end = self.clock.now + STEP
         self.flush()
+        self.run_until(self.clock.now + AT_ONCE)
         self._take()
         self.early = False
-        self.run_until(self.clock.now + STEP)
+        self.run_until(end)
         self._take()
         self.stack.check()
 
@@ -348,7 +354,7 @@ class KernelSide(Side):
         if self.sock is None or self.gone:
             return "no"
         data = b""
-        while len(data) < int(count):
+        while not data or (len(data) < int(count) and self._queued()):
             try:
                 piece = self.sock.recv(int(count) - len(data))
             except OSError as error:
@@ -357,6 +363,9 @@ class KernelSide(Side):
                 return _digest(data) if data else "end"
             data += piece
         return _digest(data)
+
+    def _queued(self) -> int:
+        return int(struct.unpack("i", fcntl.ioctl(self.sock, termios.FIONREAD, bytes(4)))[0])
 
     def app_send(self, count: str) -> str:
         if self.sock is None or self.gone:
@@ -496,5 +505,3 @@ def play_ours(side: OurSide, lines: list[str], role: str) -> None:
         side.play_line(line)
         side.settle()
         side.finish_step()
-
-

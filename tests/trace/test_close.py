@@ -106,7 +106,9 @@ def test_a_fin_follows_queued_text_however_long_it_takes(wire):
         +0     app    close
         +10ms  in     .   1:1 ack 2001 win 2000
         +0     out    .   2001:3001
-        +0     out    FP. 3001:4001
+        +0     out    P.  3001:4001
+        +10ms  in     .   1:1 ack 4001 win 2000
+        +0     out    F.  4001:4001             # a FIN needs window, too
         +10ms  in     .   1:1 ack 4002
         +0     check  state is FIN_WAIT_2
     """)
@@ -269,7 +271,7 @@ def test_text_for_a_program_that_has_gone_is_answered_with_a_reset(wire):
         +0     out    F.  1:1 ack 1
         +10ms  in     .   1:1 ack 2
         +10ms  in     P.  1:101 ack 2
-        +0     out    R.  2:2
+        +0     out    R   2:2
         +0     check  conns == 0 and TcpExtTCPAbortOnData == 1
     """)
 
@@ -280,7 +282,7 @@ def test_text_that_crosses_our_fin_after_close_resets(wire):
         +0     app    close
         +0     out    F.  1:1 ack 1
         +5ms   in     P.  1:101 ack 1
-        +0     out    R.  2:2
+        +0     out    R   1:1
         +0     check  conns == 0
     """)
 

@@ -172,6 +172,7 @@ def test_an_unacceptable_ack_in_syn_sent_is_answered_with_a_reset(wire, ack):
         +0     out    S   0:0
         +5ms   in     S.  0:0 ack {ack} <mss 1000>
         +0     out    R   {ack}:{ack}
+        +2ms   out    S   0:0                 # the old connection is gone now: ask again at once
         +0     check  state is SYN_SENT
         +5ms   in     S.  0:0 ack 1 <mss 1000>
         +0     out    .   1:1 ack 1

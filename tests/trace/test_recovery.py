@@ -57,14 +57,14 @@ def test_a_partial_ack_shows_the_next_hole(wire):
 
 @pytest.mark.rfc("5681", "2")
 def test_a_window_update_is_no_duplicate_ack(wire):
-    wire.established()
+    wire.established(wnd=50000)
     wire.play("""
         +0     app    send 10000
         +0     out    .   1:10001/1000
-        +10ms  in     .   1:1 ack 1 win 60000
-        +1ms   in     .   1:1 ack 1 win 59000
-        +1ms   in     .   1:1 ack 1 win 58000
-        +1ms   in     .   1:1 ack 1 win 57000
+        +10ms  in     .   1:1 ack 1 win 51000
+        +1ms   in     .   1:1 ack 1 win 52000
+        +1ms   in     .   1:1 ack 1 win 53000
+        +1ms   in     .   1:1 ack 1 win 54000
         +1ms   quiet
         +0     check  ca_state == "open"
     """)

@@ -160,7 +160,7 @@ def test_what_arrived_before_a_reset_may_still_be_read(wire):
 
 @pytest.mark.rfc("9293", "3.10.7.4")
 def test_a_reset_after_a_hole_must_match_the_hole_or_the_last_block(wire):
-    wire.established()
+    wire.established(sack=True)
     wire.play("""
         +0     in     .   1001:2001
         +0     out    .   1:1 ack 1

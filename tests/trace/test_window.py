@@ -139,7 +139,7 @@ def test_half_of_the_largest_window_is_not_silly(wire):
     wire.established(mss=1400, wnd=1000)
     wire.play("""
         +0     app    send 3000
-        +0     out    .   1:1001
+        +0     out    .   1:1001/500            # never more than half of it, so that two are under way
         +10ms  in     .   1:1 ack 1001 win 500
         +0     out    .   1001:1501
     """)
