@@ -475,8 +475,9 @@ def text_arrives(conn: "TcpConn", seq: int, payload: memoryview, now: Nanos) -> 
         return
     had_holes = recvq.has_holes()
     before = tcb.rcv_nxt
-    if had_holes and recvq.first_held() < seq + size:
-        _dsack_old(conn, recvq.first_held(), seq + size)
+    if had_holes:
+        start, end = recvq.first_held()
+        _dsack_old(conn, start, min(end, seq + size))
     recvq.append(payload)
     tcb.rcv_nxt = nxt = recvq.nxt
     counts.bytes_received += nxt - before

@@ -39,9 +39,9 @@ class RecvQueue:
         """True if something out of order is waiting."""
         return bool(self._starts)
 
-    def first_held(self) -> int:
-        """Where the first piece that waits out of order begins; there must be one."""
-        return self._starts[0]
+    def first_held(self) -> tuple[int, int]:
+        """The first piece that waits out of order; there must be one."""
+        return self._starts[0], self._ends[0]
 
     def append(self, view: memoryview) -> None:
         """Take text that starts exactly at `nxt`; then whatever of the waiting pieces has become in order."""

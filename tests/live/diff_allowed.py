@@ -16,7 +16,7 @@ def text_on_syn_ack(line: str, theirs: Step, ours: Step, before: list[str]) -> b
 
 
 def options_of_a_crossing_syn(line: str, theirs: Step, ours: Step, before: list[str]) -> bool:
-    """Simultaneous open: Linux sends its SYN's options again; RFC 7323 §2.2, §3.2 allows those that the peer offered."""
+    """Simultaneous open: Linux repeats its options; RFC 7323 §2.2, §3.2 allows those that the peer offered."""
     strip = [[re.sub(r" <.*>", "", packet) for packet in step.out] for step in (theirs, ours)]
     return "app connect" in before and strip[0] == strip[1] and all(packet.startswith("S") for packet in ours.out)
 
@@ -34,7 +34,7 @@ def crossing_syn_ack(line: str, theirs: Step, ours: Step, before: list[str]) -> 
 
 
 def timestamp_of_an_old_ack(line: str, theirs: Step, ours: Step, before: list[str]) -> bool:
-    """TS.Recent from a segment in order whose ACK is old: RFC 7323 §4.3 takes it, and so do we; Linux only sometimes."""
+    """TS.Recent from a segment whose ACK is old: we take it (RFC 7323 §4.3), Linux only sometimes."""
     acks = [int(match[1]) for each in [*before, line] if (match := re.search(r" ack (-?\d+)", each))]
     old = any(ack < max([1, *acks[:number]]) for number, ack in enumerate(acks))
     strip = [[re.sub(r"ecr \d+", "", packet) for packet in step.out] for step in (theirs, ours)]

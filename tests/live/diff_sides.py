@@ -158,6 +158,7 @@ class OurSide(Side):
         for name, value in self.sysctl.items():
             sysctl_set(knobs, name, value)
         self.stack = Stack(sysctl=knobs, secret=bytes(range(32)), now=self.clock.now)
+        self.options.oobinline = True
         self.link = self.stack.add_link("tun0", [(HOST4, 24), (HOST6, 64)], offload=False)
         self.gone = self.told = self.deaf = False
 
@@ -210,7 +211,9 @@ class OurSide(Side):
 
     def app_connect(self) -> str:
         binding = self.stack.tcp.bind(self.stack_addr, self.local_port)
-        self.conn = self.stack.tcp.connect((self.peer_addr, self.peer_port), self.clock.now, binding=binding)
+        self.conn = self.stack.tcp.connect(
+            (self.peer_addr, self.peer_port), self.clock.now, binding=binding, options=self.options
+        )
         return ""
 
     def _error(self) -> str:
@@ -224,10 +227,12 @@ class OurSide(Side):
         conn = self.conn
         if conn is None or self.gone:
             return "no"
-        size = min(conn.readable, int(count))
-        if size:
-            data = b"".join(conn.views(size))
-            conn.consume(size)
+        data = b""
+        while len(data) < int(count) and conn.readable:
+            piece = b"".join(conn.views(int(count) - len(data)))
+            conn.consume(len(piece))
+            data += piece
+        if data:
             return _digest(data)
         if conn.peer_closed:
             return "end"
