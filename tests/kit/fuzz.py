@@ -6,7 +6,7 @@ says only what a kernel would take. Used by scripts/fuzz for millions and by tes
 
 from collections.abc import Callable
 from random import Random
-from struct import pack_into
+from struct import Struct, pack_into
 from typing import Any
 
 from kit import build
@@ -20,10 +20,35 @@ from stack.units import MSEC, SEC
 PACKETS = 2000  # of one round
 CHECK_EVERY = 200
 FLOWS = 24
+IP4, IP6, TCP = Struct("!BBHHHBBH4s4s"), Struct("!IHBB16s16s"), Struct("!HHIIHHHH")
+VOUCHED = bytes((2,)) + bytes(9)  # VIRTIO_NET_HDR_F_DATA_VALID
 OWN = {4: parse_addr("10.64.0.2"), 6: parse_addr("fd64::2")}
 PEER = {4: parse_addr("10.64.0.1"), 6: parse_addr("fd64::1")}
 FLAGS = (16, 16, 16, 24, 17, 4, 20, 2, 18, 0, 1, 48, 80, 144, 255)
 EDGES = (0, 1, 2, 7, 8, 19, 20, 40, 60, 127, 128, 255, 1280, 1500, 0x7FFF, 0x8000, 0xFFFF)
+
+
+def tcp_packet(
+    ends: tuple[bytes, int, bytes, int],
+    fields: tuple[int, int, int],
+    rest: tuple[int, int],
+    options: bytes,
+    payload: bytes,
+    tos: int,
+) -> bytes:
+    """What build.tcp makes, five times as fast: the vnet header vouches for the checksum, except once in a while."""
+    src, sport, dst, dport = ends
+    seq, ack, flags = fields
+    options += bytes(-len(options) % 4)
+    size = 20 + len(options) + len(payload)
+    off = (20 + len(options)) << 10 | flags
+    segment = TCP.pack(sport, dport, seq & 0xFFFFFFFF, ack & 0xFFFFFFFF, off, rest[0], 0, rest[1]) + options + payload
+    vnet = VOUCHED if seq & 31 else build.VNET_NONE
+    if len(src) == 16:
+        return vnet + IP6.pack(6 << 28 | tos << 20, size, 6, 64, src, dst) + segment
+    head = bytearray(IP4.pack(0x45, tos, 20 + size, 0, 0x4000, 64, 6, 0, src, dst))
+    pack_into("!H", head, 10, -int.from_bytes(head, "big") % 0xFFFF)
+    return vnet + head + segment
 
 
 class Arena:
@@ -40,6 +65,7 @@ class Arena:
         self.listeners: list[Any] = []
         self.seen: list[bytes] = []  # packets out and in that mutations start from
         self.sockets: list[Any] = []
+        self.live: list[Any] = []
         self._open()
 
     def _open(self) -> None:
@@ -172,8 +198,9 @@ class Arena:
     def segment(self) -> bytes:
         """A segment for a connection, near its windows, with anything in it."""
         random = self.random
-        flows = list(self.stack.tcp.conns())
-        live = [conn for conn in flows if getattr(conn, "tcb", None) is not None]
+        if not self.live or random.random() < 0.02:
+            self.live = [conn for conn in self.stack.tcp.conns() if getattr(conn, "tcb", None) is not None]
+        live = self.live
         if not live:
             self._active(4, random.randrange(1, 65536))
             return self.structured()
@@ -182,17 +209,13 @@ class Arena:
         seq = tcb.rcv_nxt + random.choice((0, 0, 0, 1, -1, 500, 1460, -1460, random.randint(-(2**31), 2**31)))
         ack = random.choice((tcb.snd_una, tcb.snd_nxt, tcb.snd_nxt, tcb.snd_nxt + 1, random.getrandbits(32)))
         size = random.choice((0, 0, 0, 1, 100, 1000, 1460))
-        return build.tcp(
-            conn.remote,
-            conn.local,
-            random.choice(FLAGS),
-            seq,
-            ack,
-            win=random.choice((0, 1, 100, 5000, 65535)),
-            options=self.options(tcb),
-            payload=bytes(size),
-            urg=random.choice((0, 0, 1, 65535)),
-            tos=random.choice((0, 0, 0, 1, 2, 3)),
+        return tcp_packet(
+            conn.remote + conn.local,
+            (seq, ack, random.choice(FLAGS)),
+            (random.choice((0, 1, 100, 5000, 65535)), random.choice((0, 0, 1, 65535))),
+            self.options(tcb),
+            bytes(size),
+            random.choice((0, 0, 0, 1, 2, 3)),
         )
 
     def options(self, tcb: Any) -> bytes:
@@ -292,7 +315,7 @@ def fuzz_round(seed: str, number: int, packets: int = PACKETS) -> dict[str, int]
         if random.random() < 0.1:
             arena.act()
         if random.random() < 0.3:
-            for packet in arena.flush()[:1]:
+            for packet in arena.flush()[: not count % 8]:
                 if packet[19 if packet[10] >> 4 == 4 else 16] == 6:  # dpkt stumbles over what ICMP errors quote
                     decode(packet)
         if random.random() < 0.03:
