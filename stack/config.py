@@ -118,6 +118,9 @@ class Sysctl:
     tcp_orphan_retries: int = _knob(
         "net.ipv4.tcp_orphan_retries", 0, "the same for closed sockets; 0 means 8", high=255
     )
+    tcp_max_orphans: int = _knob(
+        "net.ipv4.tcp_max_orphans", 131072, "connections without a program; more are reset (live)", high=I31
+    )
     tcp_fin_timeout: int = _knob(
         "net.ipv4.tcp_fin_timeout", 60, "seconds an orphan stays in FIN-WAIT-2", low=1, high=3600
     )

@@ -154,7 +154,10 @@ class Mib:
     TcpExtTCPSackRecoveryFail: int = 0
     TcpExtTCPAbortOnData: int = 0
     TcpExtTCPAbortOnClose: int = 0
+    TcpExtTCPAbortOnMemory: int = 0
     TcpExtTCPAbortOnTimeout: int = 0
+    TcpExtTCPAbortOnLinger: int = 0
+    TcpExtTCPAbortFailed: int = 0
     TcpExtTCPDeferAcceptDrop: int = 0
     TcpExtTCPTimeWaitOverflow: int = 0
     TcpExtTCPReqQFullDoCookies: int = 0

@@ -55,6 +55,7 @@ SockAddr = tuple[bytes, int]
 MIN_SNDBUF = 131072
 NEAR_SNDBUF = 1 << 20
 NO_FIN = -1
+FIN_TIMEOUT_MAX = 120  # seconds
 
 
 class Counts:
@@ -406,6 +407,12 @@ class TcpConn:
         elif self.options.linger == 0:
             mib.TcpExtTCPAbortOnData += 1
             self.abort()
+        elif self.state is FIN_WAIT_2 and self.options.linger2 < 0:
+            mib.TcpExtTCPAbortOnLinger += 1
+            self.abort()
+        elif not self.demux.orphaned(self):
+            mib.TcpExtTCPAbortOnMemory += 1
+            self.abort()
         else:
             self._queue_fin()
             if self.state is FIN_WAIT_2:
@@ -425,7 +432,7 @@ class TcpConn:
 
     def fin_timeout(self) -> Nanos:
         """How long an orphan waits for the peer's FIN."""
-        own = self.options.linger2
+        own = min(self.options.linger2, FIN_TIMEOUT_MAX)
         return (own if own > 0 else self.demux.sysctl.tcp_fin_timeout) * SEC
 
     # ------------------------------------------------------------------ options and view

@@ -64,6 +64,7 @@ class TcpDemux:
         self._heap: list[tuple[Nanos, int, Timers]] = []
         self._time_wait: LazyHeap[TimeWait] = LazyHeap()
         self.time_waits = 0
+        self.orphans: set[TcpConn] = set()
         self._challenge_second = 0
         self._challenges = 0
         self.post_event = stack.post_event
@@ -300,6 +301,7 @@ class TcpDemux:
         outbox = self._stack.outbox
         if len(outbox) >= OUTBOX_LIMIT:
             self.mib.NuseOutboxDrops += 1
+            self.mib.TcpExtTCPAbortFailed += 1 if flags & RST else 0
             link.stats.tx_dropped += 1
             return
         self.mib.TcpOutSegs += 1
@@ -450,8 +452,16 @@ class TcpDemux:
 
     # ------------------------------------------------------------------ the end of a connection
 
+    def orphaned(self, conn: TcpConn) -> bool:
+        """The program closed it, and it lives on to send what is left; False if there are tcp_max_orphans of them."""
+        if len(self.orphans) >= self.sysctl.tcp_max_orphans:
+            return False
+        self.orphans.add(conn)
+        return True
+
     def begin_time_wait(self, conn: TcpConn, now: Nanos) -> None:
         """A light shadow takes the connection's place, or nothing if there are tcp_max_tw_buckets of them."""
+        self.orphans.discard(conn)
         shadow = TimeWait(self, conn.id, conn.key, conn.link, conn.tcb, now)
         shadow.tos, shadow.ttl = conn.tos, conn.ttl
         conn.timers.conn = None
@@ -503,6 +513,7 @@ class TcpDemux:
             return
         elif conn.state is CLOSED or conn.state is TIME_WAIT:
             return
+        self.orphans.discard(conn)
         if conn.fastopen is not None:
             conn.fastopen.over()
             self.fastopen.worked(conn)

@@ -390,7 +390,10 @@ def _our_fin_acked(conn: "TcpConn", now: Nanos) -> None:
     state = conn.state
     if state is FIN_WAIT_1:
         conn.state = FIN_WAIT_2
-        if conn.orphan:
+        if conn.orphan and conn.options.linger2 < 0:
+            conn.demux.mib.TcpExtTCPAbortOnData += 1
+            conn.demux.drop(conn)
+        elif conn.orphan:
             conn.timers.arm(T.TIMEWAIT, now + conn.fin_timeout())
     elif state is CLOSING:
         enter_time_wait(conn, now)

@@ -171,3 +171,29 @@ def test_a_syn_flood_costs_no_more_than_the_backlog(wire):
     for number in range(1, 200):
         wire.play(f"+0 in @{number} S 0:0 <mss 1000>", loose=True)
     wire.play("+70s check conns == 0", loose=True)
+
+
+def test_a_reuseport_group_shares_the_flows_and_each_flow_stays_with_one(wire):
+    tcp = wire.stack.tcp
+    group = [tcp.listen(tcp.bind(wire.stack_addr, 80, reuseport=True), 64) for _ in range(4)]
+    for number in range(1, 81):
+        wire.play(f"+0 in @{number} S 0:0 <mss 1000>", loose=True)
+        wire.play(f"+0 in @{number} . 1:1 ack 1", loose=True)
+    shares = [listener.queued for listener in group]
+    assert sum(shares) == 80
+    assert all(10 <= share <= 30 for share in shares)
+    group[0].close()
+    wire.play("+0 in @100 S 0:0 <mss 1000>", loose=True)
+    assert sum(len(listener.half_open) for listener in group[1:]) == 1
+
+
+def test_a_group_is_of_one_address(wire):
+    """The specific address wins over the general one, whole groups of them."""
+    tcp = wire.stack.tcp
+    general = [tcp.listen(tcp.bind(ANY6, 80, reuseport=True), 64) for _ in range(2)]
+    special = [tcp.listen(tcp.bind(wire.stack_addr, 80, reuseport=True), 64) for _ in range(2)]
+    for number in range(1, 31):
+        wire.play(f"+0 in @{number} S 0:0 <mss 1000>", loose=True)
+    assert sum(len(each.half_open) for each in general) == 0
+    assert sum(len(each.half_open) for each in special) == 30
+    assert all(each.half_open for each in special)
