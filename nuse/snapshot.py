@@ -66,7 +66,7 @@ def listener_row(listener: Any) -> Row:
 
 
 def socket_row(proto: str, endpoint: Any) -> Row:
-    """One UDP or echo socket; recvq counts datagrams."""
+    """One UDP, echo or raw socket; recvq counts datagrams."""
     return {
         "id": endpoint.id,
         "proto": proto,

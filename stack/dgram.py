@@ -273,8 +273,8 @@ class DatagramEndpoint:
             raise
         if group or routes.is_broadcast(addr):
             route.many = True
-            route.looped = not group or (
-                self.options.mcast_loop and stack.multicast.accepts(addr, route.src, route.link)
+            route.looped = not route.link.loopback and (  # what leaves by lo comes back anyway
+                not group or (self.options.mcast_loop and stack.multicast.accepts(addr, route.src, route.link))
             )
         elif control is _NO_CONTROL:
             self._route_for = (version, addr, mine, link, route)

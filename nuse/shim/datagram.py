@@ -1,4 +1,4 @@
-"""A program's UDP or echo ("ping") socket: datagrams between a SOCK_SEQPACKET carrier and an endpoint of the stack.
+"""A program's UDP, echo ("ping") or raw socket: datagrams between a SOCK_SEQPACKET carrier and the stack's endpoint.
 
 Received datagrams are put into the carrier, so that poll, read and recv work natively; who sent each is kept in
 `entries` beside it. When a program asks for the address, the supervisor takes the datagram out through a copy of the
@@ -10,6 +10,7 @@ An asynchronous error (ICMP port unreachable) cannot make an AF_UNIX socket poll
 program; the notified calls and SO_ERROR then give the errno, a plain recv gives 0 bytes.
 """
 
+import contextlib
 import errno
 import socket
 import time
@@ -21,7 +22,9 @@ from nuse.shim import carrier
 from nuse.shim.hub import Hub
 from nuse.shim.poller import ERR, HUP, IN, OUT
 from nuse.shim.sock import SockAddr, Socket
+from stack.dgram_options import SendControl
 from stack.errors import StackError
+from stack.errqueue import SockError
 from stack.events import FAILED
 
 LARGEST = 65536
@@ -39,6 +42,7 @@ class Entry:
     link_index: int
     stamp: int  # CLOCK_REALTIME ns
     charge: int = 0
+    segment: int = 0  # UDP_GRO
 
 
 class _Charges:
@@ -68,8 +72,17 @@ class DatagramSocket(Socket):
 
     __slots__ = ("_held", "_mask", "_total", "endpoint", "entries", "shut_write")
 
-    def __init__(self, hub: Hub, v6: bool, proto: int, end: socket.socket, name: str, endpoint: Any) -> None:
-        super().__init__(hub, v6, socket.SOCK_DGRAM, proto, end, name)
+    def __init__(
+        self,
+        hub: Hub,
+        v6: bool,
+        proto: int,
+        end: socket.socket,
+        name: str,
+        endpoint: Any,
+        kind: int = socket.SOCK_DGRAM,
+    ) -> None:
+        super().__init__(hub, v6, kind, proto, end, name)
         self.endpoint = endpoint
         endpoint.owner = self
         self.entries: deque[Entry] = deque()
@@ -81,9 +94,9 @@ class DatagramSocket(Socket):
         hub.poller.watch(end.fileno(), IN, self._on_ready)
 
     @property
-    def is_echo(self) -> bool:
-        """A ping socket."""
-        return self.proto not in (0, socket.IPPROTO_UDP)
+    def is_udp(self) -> bool:
+        """A UDP socket, and not a ping or raw one."""
+        return self.kind == socket.SOCK_DGRAM and self.proto == socket.IPPROTO_UDP
 
     # ------------------------------------------------------------------ towards the program
 
@@ -111,6 +124,7 @@ class DatagramSocket(Socket):
             datagram.tos,
             datagram.link.index,
             time.time_ns(),
+            segment=datagram.segment,
         )
         return entry, datagram.data
 
@@ -175,6 +189,19 @@ class DatagramSocket(Socket):
                 raise StackError(self.take_error(), "an earlier datagram was answered with an error")
         return None
 
+    def take_report(self, theirs: socket.socket) -> SockError | None:
+        """The oldest entry of the error queue. The pending errno follows it, and the markers go when it is none."""
+        report: SockError | None = self.endpoint.take_error_queue()
+        if report is not None:
+            self.error = self.endpoint.take_error()
+        if not self.error:
+            self.settle()
+            while self.entries and self.entries[0].addr is None:
+                with contextlib.suppress(BlockingIOError):
+                    theirs.recv(1, socket.MSG_DONTWAIT)
+                self._total -= self.entries.popleft().charge
+        return report
+
     # ------------------------------------------------------------------ from the program
 
     def _want(self, mask: int) -> None:
@@ -216,14 +243,14 @@ class DatagramSocket(Socket):
             if error.errno == errno.ECONNREFUSED and not self.error:
                 self.error = error.errno
 
-    def send(self, data: bytes, dest: SockAddr | None) -> int:
+    def send(self, data: bytes, dest: SockAddr | None, control: SendControl | None = None) -> int:
         """A notified sendto or sendmsg."""
         self.send_pending()
         if self.shut_write:
             raise StackError(errno.EPIPE, "shut down")
         if self.error:
             raise StackError(self.take_error(), "an earlier datagram was answered with an error")
-        self.endpoint.sendto(data, dest, self.hub.now())
+        self.endpoint.sendto(data, dest, self.hub.now(), control)
         self.hub.wake()
         return len(data)
 

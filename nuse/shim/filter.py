@@ -27,7 +27,7 @@ from nuse.shim.abi import (
 _INSTRUCTION = struct.Struct("=HBBI")
 _LD, _AND, _JEQ, _JGE, _JSET, _RET = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06  # BPF_LD|W|ABS, ALU|AND|K, JMP|…|K, RET|K
 _NR, _ARCH = 0, 4
-AF_INET, AF_INET6, SOCK_STREAM, SOCK_DGRAM, SOCK_TYPE_MASK = 2, 10, 1, 2, 0xF
+AF_INET, AF_INET6, SOCK_STREAM, SOCK_DGRAM, SOCK_RAW, SOCK_TYPE_MASK = 2, 10, 1, 2, 3, 0xF
 I386_AUDIT = 0x40000003
 I386_SOCKET_CALLS = (102, 359, 360, 425)  # socketcall, socket, socketpair, io_uring_setup
 
@@ -109,7 +109,8 @@ def build_filter(arch: Arch) -> bytes:
     asm.op(_LD, _arg(1))
     asm.op(_AND, SOCK_TYPE_MASK)
     asm.jump(_JEQ, SOCK_STREAM, "notify")
-    asm.jump(_JEQ, SOCK_DGRAM, "notify", "allow")
+    asm.jump(_JEQ, SOCK_DGRAM, "notify")
+    asm.jump(_JEQ, SOCK_RAW, "notify", "allow")
 
     asm.label("ioctl")
     asm.op(_LD, _arg(1))

@@ -3,10 +3,21 @@
 import errno
 import struct
 from collections.abc import Callable
+from socket import SOCK_RAW
 
 from nuse.shim import sockaddr
 from nuse.shim.datagram import DatagramSocket
+from nuse.shim.dgramopts import (
+    MULTICAST_TTLS,
+    SOL_ICMPV6,
+    SOL_RAW,
+    bind_to_device,
+    get_raw_option,
+    set_datagram,
+    set_raw_option,
+)
 from nuse.shim.extraopts import TCP_NUSE_OPTIONS, TCP_NUSE_SAVED, get_extra, set_extra
+from nuse.shim.groups import get_group_option, set_group_option
 from nuse.shim.opttable import (
     BUFFER_MAX,
     BUFFERS,
@@ -73,7 +84,7 @@ def inherit(listening: StreamSocket, child: StreamSocket) -> None:
 
 def _known(sock: Socket, level: int, name: int) -> Opt:
     opt = INTS.get((level, name))
-    if opt is None or not has_level(sock, level):
+    if opt is None or not has_level(sock, level) or ((level, name) == (SOL_IP, 3) and sock.kind != SOCK_RAW):
         raise StackError(errno.ENOPROTOOPT, "no such option")
     return opt
 
@@ -82,9 +93,12 @@ def has_level(sock: Socket, level: int) -> bool:
     """The socket has options of this level at all."""
     if level == SOL_IPV6:
         return sock.v6
-    if isinstance(sock, StreamSocket):
-        return level in (SOL_SOCKET, SOL_IP, SOL_TCP)
-    return level in (SOL_SOCKET, SOL_IP, SOL_UDP)
+    own = SOL_TCP
+    if isinstance(sock, DatagramSocket):
+        own = SOL_UDP if sock.is_udp else SOL_RAW if sock.kind == SOCK_RAW else SOL_IP
+        if sock.kind == SOCK_RAW and sock.v6 and level == SOL_ICMPV6:
+            return True
+    return level in (SOL_SOCKET, SOL_IP, own)
 
 
 def set_int(sock: Socket, level: int, name: int, value: int) -> bool:
@@ -107,7 +121,9 @@ def set_int(sock: Socket, level: int, name: int, value: int) -> bool:
         else:
             sock.set_option(opt.field, bool(value) if opt.boolean else value)
     elif isinstance(sock, DatagramSocket) and opt.dgram:
-        setattr(sock.endpoint.options, opt.dgram, bool(value) if opt.boolean else max(value, 0))
+        set_datagram(sock, opt, value)
+    elif (level, name) in MULTICAST_TTLS and isinstance(sock, StreamSocket):
+        raise StackError(errno.EINVAL if level == SOL_IP else errno.ENOPROTOOPT, "no multicast streams")
     if unset:
         sock.values.pop((level, name), None)
     else:
@@ -224,6 +240,11 @@ def get_blob(sock: Socket, level: int, name: int) -> bytes | None:
             return int(sock.name[8:-1]).to_bytes(8, "little")
         if name == SO_BINDTODEVICE[1]:
             return bytes(sock.values.get(SO_BINDTODEVICE, b""))
+    found = get_group_option(sock, level, name)
+    if found is None:
+        found = get_raw_option(sock, level, name)
+    if found is not None:
+        return found
     if isinstance(sock, StreamSocket):
         if level == SOL_TCP and name in (TCP_NUSE_OPTIONS, TCP_NUSE_SAVED):
             return get_extra(sock, name)
@@ -250,7 +271,9 @@ def set_blob(sock: Socket, level: int, name: int, raw: bytes) -> bool:
             raise StackError(errno.EINVAL, "short value")
         sock.values[level, name] = raw[:8].ljust(8, b"\0")
     elif (level, name) == SO_BINDTODEVICE:
-        _bind_to_device(sock, raw)
+        bind_to_device(sock, raw)
+    elif set_group_option(sock, level, name, raw) or set_raw_option(sock, level, name, raw):
+        return True
     elif (level, name) == TCP_CONGESTION and isinstance(sock, StreamSocket):
         algorithm = raw.split(b"\0")[0].decode(errors="replace")
         if algorithm not in CONGESTION_CONTROLS:
@@ -263,13 +286,6 @@ def set_blob(sock: Socket, level: int, name: int, raw: bytes) -> bool:
     elif (level, name) not in IGNORED_BLOBS:
         return False
     return True
-
-
-def _bind_to_device(sock: Socket, raw: bytes) -> None:
-    name = raw.split(b"\0")[0]
-    if name and name.decode(errors="replace") not in sock.hub.stack.links:
-        raise StackError(errno.ENODEV, "no such link")
-    sock.values[SO_BINDTODEVICE] = name + b"\0" if name else b""
 
 
 def int_of(raw: bytes) -> int:

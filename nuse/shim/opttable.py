@@ -37,13 +37,14 @@ def _bool(**more: Any) -> Opt:
 
 
 INTS: dict[Key, Opt] = {
+    (SOL_IP, 3): _bool(dgram="hdrincl"),  # IP_HDRINCL: raw sockets only
     (SOL_SOCKET, 1): _bool(),  # SO_DEBUG
     (SOL_SOCKET, SO_REUSEADDR): _bool(),
     (SOL_SOCKET, 5): _bool(),  # SO_DONTROUTE
     (SOL_SOCKET, SO_BROADCAST): _bool(dgram="broadcast"),
     (SOL_SOCKET, 9): _bool(field="keepalive"),
     (SOL_SOCKET, 10): _bool(),  # SO_OOBINLINE
-    (SOL_SOCKET, 11): _bool(),  # SO_NO_CHECK
+    (SOL_SOCKET, 11): _bool(dgram="no_check"),  # SO_NO_CHECK
     (SOL_SOCKET, 12): Opt(),  # SO_PRIORITY
     (SOL_SOCKET, SO_REUSEPORT): _bool(),
     (SOL_SOCKET, 18): Opt(default=1, native=True),  # SO_RCVLOWAT
@@ -81,8 +82,8 @@ INTS: dict[Key, Opt] = {
     (SOL_IP, 6): _bool(),  # IP_RECVOPTS
     (SOL_IP, 7): _bool(),  # IP_RETOPTS
     (SOL_IP, IP_PKTINFO): _bool(),
-    (SOL_IP, 10): Opt(default=1, low=0, high=5),  # IP_MTU_DISCOVER
-    (SOL_IP, 11): _bool(),  # IP_RECVERR
+    (SOL_IP, 10): Opt(default=1, low=0, high=5, dgram="mtu_discover"),  # IP_MTU_DISCOVER
+    (SOL_IP, 11): _bool(dgram="recverr"),  # IP_RECVERR
     (SOL_IP, IP_RECVTTL): _bool(),
     (SOL_IP, IP_RECVTOS): _bool(),
     (SOL_IP, 15): _bool(),  # IP_FREEBIND
@@ -93,27 +94,35 @@ INTS: dict[Key, Opt] = {
     (SOL_IP, 22): _bool(),  # IP_NODEFRAG
     (SOL_IP, 23): _bool(),  # IP_CHECKSUM
     (SOL_IP, 24): _bool(),  # IP_BIND_ADDRESS_NO_PORT
-    (SOL_IP, 33): Opt(default=1, low=-1, high=255),  # IP_MULTICAST_TTL
-    (SOL_IP, 34): _bool(default=1),  # IP_MULTICAST_LOOP
-    (SOL_IP, 49): _bool(default=1),  # IP_MULTICAST_ALL
+    (SOL_IP, 33): Opt(default=1, low=-1, high=255, dgram="mcast_ttl"),  # IP_MULTICAST_TTL
+    (SOL_IP, 34): _bool(default=1, dgram="mcast_loop"),  # IP_MULTICAST_LOOP
+    (SOL_IP, 49): _bool(default=1, dgram="mcast_all"),  # IP_MULTICAST_ALL
+    (SOL_IP, 50): Opt(),  # IP_UNICAST_IF
     (SOL_IP, 51): Opt(),  # IP_LOCAL_PORT_RANGE
     (SOL_IPV6, 16): Opt(default=-1, low=-1, high=255, field="ttl", dgram="ttl", sysctl="ip_default_ttl"),
-    (SOL_IPV6, 18): Opt(default=1, low=-1, high=255),  # IPV6_MULTICAST_HOPS
-    (SOL_IPV6, 19): _bool(default=1),  # IPV6_MULTICAST_LOOP
-    (SOL_IPV6, 23): Opt(default=1, low=0, high=5),  # IPV6_MTU_DISCOVER
-    (SOL_IPV6, 25): _bool(),  # IPV6_RECVERR
+    (SOL_IPV6, 18): Opt(default=1, low=-1, high=255, dgram="mcast_ttl"),  # IPV6_MULTICAST_HOPS
+    (SOL_IPV6, 19): _bool(default=1, dgram="mcast_loop"),  # IPV6_MULTICAST_LOOP
+    (SOL_IPV6, 23): Opt(default=1, low=0, high=5, dgram="mtu_discover6"),  # IPV6_MTU_DISCOVER
+    (SOL_IPV6, 25): _bool(dgram="recverr6"),  # IPV6_RECVERR
     (SOL_IPV6, IPV6_V6ONLY): _bool(field="v6only"),
-    (SOL_IPV6, 29): _bool(default=1),  # IPV6_MULTICAST_ALL
+    (SOL_IPV6, 29): _bool(default=1, dgram="mcast_all"),  # IPV6_MULTICAST_ALL
     (SOL_IPV6, 33): _bool(),  # IPV6_FLOWINFO_SEND
     (SOL_IPV6, IPV6_RECVPKTINFO): _bool(),
     (SOL_IPV6, IPV6_RECVHOPLIMIT): _bool(),
     (SOL_IPV6, 62): _bool(),  # IPV6_DONTFRAG
     (SOL_IPV6, IPV6_RECVTCLASS): _bool(),
     (SOL_IPV6, 67): Opt(low=-1, high=255, field="tos", dgram="tos"),
-    (SOL_IPV6, 70): _bool(default=1),  # IPV6_AUTOFLOWLABEL
+    (SOL_IPV6, 70): _bool(default=1, dgram="autoflowlabel"),  # IPV6_AUTOFLOWLABEL
     (SOL_IPV6, 72): Opt(),  # IPV6_ADDR_PREFERENCES
     (SOL_IPV6, 73): Opt(low=0, high=255),  # IPV6_MINHOPCOUNT
+    (SOL_IPV6, 60): _bool(),  # IPV6_RECVPATHMTU
+    (SOL_IPV6, 74): _bool(),  # IPV6_RECVORIGDSTADDR
     (SOL_IPV6, 78): _bool(),  # IPV6_FREEBIND
+    (SOL_UDP, 1): _bool(),  # UDP_CORK: each send is a datagram
+    (SOL_UDP, 101): _bool(),  # UDP_NO_CHECK6_TX
+    (SOL_UDP, 102): _bool(),  # UDP_NO_CHECK6_RX
+    (SOL_UDP, 103): Opt(low=0, high=65535, dgram="gso_size"),  # UDP_SEGMENT
+    (SOL_UDP, 104): _bool(dgram="gro"),  # UDP_GRO
 }
 TIMEVALS = {
     20: SO_RCVTIMEO,

@@ -14,11 +14,14 @@ class Policy:
 
     udp: bool = True
     ping: bool = True
+    raw: bool = True
 
     def serves(self, family: int, kind: int, proto: int) -> bool:
         """True if socket(family, kind, proto) is to be ours."""
         if kind == socket.SOCK_STREAM:
             return proto in _TCP
+        if kind == socket.SOCK_RAW:
+            return self.raw
         if kind != socket.SOCK_DGRAM:
             return False
         if proto in (0, socket.IPPROTO_UDP):

@@ -119,11 +119,12 @@ class Pump:
         if self._eof or self._failing:
             return
         for _ in range(READS):
-            if conn.send_space <= 0:
+            room = conn.send_space
+            if room <= 0:
                 self._want(self._mask & ~IN)  # until WRITABLE
                 return
             try:
-                data = os.read(self.fd, READ)
+                data = os.read(self.fd, min(READ, room) if conn.options.notsent_lowat else READ)
             except BlockingIOError:
                 break
             except ConnectionResetError:

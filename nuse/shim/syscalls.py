@@ -24,12 +24,13 @@ from stack.errors import StackError
 
 _TYPE_MASK = 0xF
 _TYPE_FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-CAP_NET_BIND_SERVICE = 10
+CAP_NET_BIND_SERVICE, CAP_NET_RAW = 10, 13
+RAW_PROTOCOLS = 256
 FIRST_FREE_PORT = 1024
 
 
 def sys_socket(s: Session, n: Notification) -> int | None:
-    """socket(family, type, protocol); the filter lets only INET streams and datagrams through to here."""
+    """socket(family, type, protocol); the filter lets INET streams, datagrams and raw sockets through to here."""
     family, kind, proto = signed(n.args[0]), n.args[1] & _TYPE_MASK, signed(n.args[2])
     flags = n.args[1] & 0xFFFFFFFF & ~_TYPE_MASK
     if flags & ~_TYPE_FLAGS:
@@ -38,6 +39,11 @@ def sys_socket(s: Session, n: Notification) -> int | None:
         return CONTINUE
     if proto == IPPROTO_MPTCP:
         return -errno.EPROTONOSUPPORT
+    if kind == socket.SOCK_RAW:
+        if not 0 < proto < RAW_PROTOCOLS:
+            return -errno.EPROTONOSUPPORT if 0 <= proto < RAW_PROTOCOLS else -errno.EINVAL
+        if not s.capable(n.tid, CAP_NET_RAW):
+            return -errno.EPERM
     v6 = family == socket.AF_INET6
     nonblock = bool(flags & socket.SOCK_NONBLOCK)
     ours, theirs = carrier.make_pair(
@@ -57,8 +63,13 @@ def sys_socket(s: Session, n: Notification) -> int | None:
         StreamSocket(s.hub, v6, proto or socket.IPPROTO_TCP, ours, name).hint = (n.tid, given)
         return LATER
     stack = s.hub.stack
-    endpoint = stack.udp.open(v6) if proto in (0, socket.IPPROTO_UDP) else stack.icmp.open_echo(v6)
-    DatagramSocket(s.hub, v6, proto or socket.IPPROTO_UDP, ours, name, endpoint).hint = (n.tid, given)
+    if kind == socket.SOCK_RAW:
+        endpoint = stack.raw.open(v6, proto)
+    elif proto in (0, socket.IPPROTO_UDP):
+        endpoint = stack.udp.open(v6)
+    else:
+        endpoint = stack.icmp.open_echo(v6)
+    DatagramSocket(s.hub, v6, proto or socket.IPPROTO_UDP, ours, name, endpoint, kind).hint = (n.tid, given)
     return LATER
 
 
@@ -80,7 +91,7 @@ def sys_bind(s: Session, n: Notification) -> int | None:
 
 
 def _is_ported(sock: Socket) -> bool:
-    return not (isinstance(sock, DatagramSocket) and sock.is_echo)
+    return not (isinstance(sock, DatagramSocket) and not sock.is_udp)
 
 
 def sys_listen(s: Session, n: Notification) -> int | None:

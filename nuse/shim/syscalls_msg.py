@@ -10,12 +10,14 @@ from typing import Any
 
 from nuse.shim.abi import MSG_DONTWAIT, MSG_ERRQUEUE, MSG_FASTOPEN, MSG_OOB, MSG_PEEK, MSG_WAITFORONE
 from nuse.shim.carrier import is_nonblocking
+from nuse.shim.control import send_control
 from nuse.shim.datagram import DatagramSocket
 from nuse.shim.message import (
     MMSG_LEN_AT,
     MMSGHDR_LEN,
     Message,
     fill,
+    fill_error,
     gather,
     read_header,
     read_message,
@@ -29,6 +31,7 @@ from nuse.shim.stream import FRESH, LISTENING, StreamSocket
 from stack.errors import StackError
 
 VLEN_MAX = 1024
+CONTROL_MAX = 131072  # net.core.optmem_max
 
 
 def _send_stream(s: Session, n: Notification, sock: StreamSocket, flags: int, message: Message | None) -> int | None:
@@ -103,7 +106,12 @@ def _send_message(s: Session, n: Notification, sock: DatagramSocket, at: int, fl
         return -errno.EOPNOTSUPP
     message = read_message(s, n, at)
     dest = _destination(s, n, sock, message.name, message.name_room)
-    return sock.send(gather(s, n, message), dest)
+    control = None
+    if message.control_room:
+        if message.control_room > CONTROL_MAX:
+            return -errno.ENOBUFS
+        control = send_control(sock, s.read(n, message.control, message.control_room))
+    return sock.send(gather(s, n, message), dest, control)
 
 
 def sys_sendmmsg(s: Session, n: Notification) -> int | None:
@@ -165,10 +173,10 @@ class _Receive(Pending):
 
 def _receive(s: Session, n: Notification, sock: DatagramSocket, message: Message, flags: int) -> int | None:
     """One datagram now: the call's result, or LATER if none is there. EAGAIN is raised if the call may not wait."""
-    if flags & MSG_ERRQUEUE:
-        raise StackError(errno.EAGAIN, "no error queue")
     if flags & MSG_OOB:
         raise StackError(errno.EOPNOTSUPP, "no urgent datagrams")
+    if flags & MSG_ERRQUEUE:
+        return _receive_error(s, n, sock, message)
     if sock.error:
         raise StackError(sock.take_error(), "an earlier datagram was answered with an error")
     theirs = s.hub.tasks.copy_socket(n.tid, signed(n.args[0]), sock.name, sock.carrier_kind)
@@ -186,6 +194,18 @@ def _receive(s: Session, n: Notification, sock: DatagramSocket, message: Message
         if flags & MSG_DONTWAIT or is_nonblocking(theirs):
             raise StackError(errno.EAGAIN, "no datagram")
     return LATER
+
+
+def _receive_error(s: Session, n: Notification, sock: DatagramSocket, message: Message) -> int:
+    """MSG_ERRQUEUE: the oldest error, or EAGAIN; it never waits."""
+    theirs = s.hub.tasks.copy_socket(n.tid, signed(n.args[0]), sock.name, sock.carrier_kind)
+    if theirs is None:
+        raise StackError(errno.EBADF, "the descriptor changed under the call")
+    with theirs:
+        report = sock.take_report(theirs)
+    if report is None:
+        raise StackError(errno.EAGAIN, "no error")
+    return fill_error(s, n, sock, message, report)
 
 
 def sys_recvfrom(s: Session, n: Notification) -> int | None:

@@ -67,7 +67,9 @@ def sys_getsockopt(s: Session, n: Notification) -> int | None:
     room = s.read_int(n, n.args[4])
     if room < 0:
         return -errno.EINVAL
-    if not options.has_level(sock, level) or (level, name) in NO_INET:
+    if not options.has_level(sock, level):
+        return -errno.ENOPROTOOPT if sock.v6 else -errno.EOPNOTSUPP
+    if (level, name) in NO_INET:
         return -errno.EOPNOTSUPP
     if (level, name) in IGNORED_BLOBS:
         return -errno.ENOPROTOOPT

@@ -1,19 +1,22 @@
-"""struct tcp_info in the kernel's binary layout (include/uapi/linux/tcp.h, up to Linux 6.8's fields)."""
+"""struct tcp_info in the kernel's binary layout (include/uapi/linux/tcp.h of Linux 6.18: 280 bytes)."""
 
 import struct
 from typing import TYPE_CHECKING
 
+from nuse.shim.opttable import SO_MAX_PACING_RATE
 from stack.tcp.castate import CA_NAMES
 from stack.tcp.state import State
 
 if TYPE_CHECKING:
     from nuse.shim.stream import StreamSocket
 
-_INFO = struct.Struct("=8B24I4Q6I4Q2I2Q6I2HI")
-_FIELDS = 59
-_OPTION_BITS = {"ts": 1, "sack": 2, "wscale": 4}
+_INFO = struct.Struct("=8B24I4Q6I4Q2I2Q6I2HI7I2H")
+_FIELDS = 68
+_ALL = 2**64 - 1
+_OPTION_BITS = {"ts": 1, "sack": 2, "wscale": 4, "ecn": 8, "ecnseen": 16}
 _LISTEN, _CLOSE = State.LISTEN.value, State.CLOSED.value
 _CA = list(CA_NAMES)
+_NO_ACCECN = (0,) * 9  # received_ce, six counts of bytes, fail_mode, opt_seen
 
 
 def pack_tcp_info(sock: "StreamSocket") -> bytes:
@@ -29,11 +32,11 @@ def pack_tcp_info(sock: "StreamSocket") -> bytes:
         State[i.state].value,
         _CA.index(i.ca_state) if i.ca_state in _CA else 0,
         i.retransmits,
-        0,  # probes
+        i.probes & 0xFF,
         i.backoff,
         sum(_OPTION_BITS.get(word, 0) for word in i.options),
         i.snd_wscale | i.rcv_wscale << 4,
-        0,  # delivery_rate_app_limited, fastopen_client_fail
+        i.delivery_rate_app_limited,  # and fastopen_client_fail
         i.rto,
         i.ato,
         i.snd_mss,
@@ -58,8 +61,8 @@ def pack_tcp_info(sock: "StreamSocket") -> bytes:
         i.rcv_rtt,
         i.rcv_space,
         i.total_retrans,
-        i.pacing_rate or 2**64 - 1,
-        2**64 - 1,  # max_pacing_rate
+        i.pacing_rate or _ALL,
+        max_pacing_rate(sock),
         i.bytes_acked,
         i.bytes_received,
         i.segs_out & 0xFFFFFFFF,
@@ -73,7 +76,7 @@ def pack_tcp_info(sock: "StreamSocket") -> bytes:
         0,  # rwnd_limited
         0,  # sndbuf_limited
         i.delivered & 0xFFFFFFFF,
-        0,  # delivered_ce
+        i.delivered_ce & 0xFFFFFFFF,
         i.bytes_sent,
         i.bytes_retrans,
         i.dsack_dups,
@@ -82,7 +85,13 @@ def pack_tcp_info(sock: "StreamSocket") -> bytes:
         i.snd_wnd,
         i.rcv_wnd,
         0,  # rehash
-        0,  # total_rto
-        0,  # total_rto_recoveries
-        0,  # total_rto_time
+        i.total_rto & 0xFFFF,
+        i.total_rto_recoveries & 0xFFFF,
+        i.total_rto_time & 0xFFFFFFFF,
+        *_NO_ACCECN,
     )
+
+
+def max_pacing_rate(sock: "StreamSocket") -> int:
+    """SO_MAX_PACING_RATE as it was set; all ones if it was not."""
+    return int.from_bytes(sock.values.get(SO_MAX_PACING_RATE, b"\xff" * 8), "little")

@@ -62,6 +62,8 @@ def ack_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
             conn.sendq.ack_to(min(ack, conn.sendq.end))
         gone = board.ack_to(ack)
         counts.bytes_acked += acked
+        if rec.retransmits:
+            counts.total_rto_time += now - rec.retry_since
         conn.persist_backoff = conn.keepalive_sent = rec.retransmits = 0
         conn.room_made()
     delivered = acked - (was_sacked - board.sacked_out)

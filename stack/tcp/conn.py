@@ -83,6 +83,9 @@ class Counts:
         "segs_in",
         "segs_out",
         "total_retrans",
+        "total_rto",
+        "total_rto_recoveries",
+        "total_rto_time",
         "window_at",
     )
 
@@ -98,6 +101,9 @@ class Counts:
         self.cwnd_used = 0  # most in flight of late, where the program was the limit
         self.cwnd_checked_at: Nanos = 0
         self.dsack_dups = self.rcv_ooopack = self.total_retrans = 0
+        self.total_rto = 0  # time-outs …
+        self.total_rto_recoveries = 0  # … in so many rows …
+        self.total_rto_time: Nanos = 0  # … and from the first of each row to the ACK that ended it
         self.last_ack_recv = self.last_data_recv = self.last_data_sent = now
 
 
@@ -287,6 +293,8 @@ class TcpConn:
     def send_space(self) -> int:
         """Bytes that may still be queued; may go below zero by one chunk."""
         room = self.sndbuf() - len(self.sendq)
+        if self.options.notsent_lowat:  # TCP_NOTSENT_LOWAT
+            room = min(room, (self.options.notsent_lowat & 0xFFFF_FFFF) - self.unsent)
         if room <= 0:
             self.snd_stalled = True
         return room
@@ -295,6 +303,11 @@ class TcpConn:
     def send_queued(self) -> int:
         """Bytes not yet acknowledged, sent or not (SIOCOUTQ)."""
         return len(self.sendq)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of the send queue that were never sent (SIOCOUTQNSD)."""
+        return max(self.sendq.end - max(self.tcb.snd_nxt, self.sendq.start), 0)
 
     def sndbuf(self) -> int:
         """The send buffer: fixed by SO_SNDBUF, else twice the congestion window within tcp_wmem.
@@ -532,6 +545,9 @@ class TcpConn:
 
     def room_made(self) -> None:
         """Text was acknowledged: WRITABLE if a third of the buffer is free again after it was full."""
+        lowat = self.options.notsent_lowat & 0xFFFF_FFFF
+        if lowat and self.snd_stalled and self.unsent >= lowat:
+            return
         if self.snd_stalled and 3 * len(self.sendq) < 2 * self.sndbuf():
             self.snd_stalled = False
             self.post(WRITABLE)

@@ -55,5 +55,11 @@ class TcpInfo:
     last_data_sent: int
     last_data_recv: int
     last_ack_recv: int
+    probes: int
+    delivered_ce: int
+    delivery_rate_app_limited: int
+    total_rto: int
+    total_rto_recoveries: int
+    total_rto_time: int
     timer: str
     timer_ms: int

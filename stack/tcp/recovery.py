@@ -228,6 +228,8 @@ def on_rto(conn: "TcpConn", now: Nanos) -> None:
         conn.ecn.cwr_due = True
     if not rec.retransmits:
         rec.retry_since = now
+        conn.counts.total_rto_recoveries += 1
+    conn.counts.total_rto += 1
     rec.retransmits += 1
     if knobs.tcp_thin_linear_timeouts and _thin(conn) and rec.retransmits <= THIN_RETRIES:
         rec.backoff = 0

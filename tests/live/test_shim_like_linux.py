@@ -9,6 +9,7 @@ import pytest
 from .shim_lab import PYTHON, run_lab
 
 SCRIPTS = Path(__file__).parent / "shim_scripts"
+PROGRAMS = ("streams", "connects", "resets", "datagrams", "ancillary", "processes", "calls", "crowd")
 DEVIATIONS = {
     "streams": {
         "fresh polls": ("OUT|HUP", "OUT"),  # an AF_UNIX socket with a peer has no HUP
@@ -23,7 +24,7 @@ def deviates(script, kernel, stack):
 
 
 @pytest.mark.parametrize("family", ["4", "6"])
-@pytest.mark.parametrize("script", ["streams", "connects", "resets", "datagrams", "processes", "calls", "crowd"])
+@pytest.mark.parametrize("script", PROGRAMS)
 def test_a_program_says_the_same_as_on_linux(script, family):
     env = os.environ | {"FAMILY": family, "PYTHONUNBUFFERED": "1"}
     path = SCRIPTS / f"{script}.py"
