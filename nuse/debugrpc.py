@@ -184,7 +184,8 @@ class DebugMethods:
     def _sockets(self) -> Iterator[dict[str, Any]]:
         udp = [("udp", endpoint) for endpoint in self.stack.udp.endpoints()]
         echo = [("icmp", endpoint) for endpoint in self.stack.icmp.echo.endpoints()]
-        return (socket_row(proto, endpoint) for proto, endpoint in udp + echo)
+        raw = [("raw", endpoint) for endpoint in self.stack.raw.endpoints()]
+        return (socket_row(proto, endpoint) for proto, endpoint in [*udp, *echo, *raw])
 
     def _routes(self) -> list[dict[str, Any]]:
         return [route_row(entry) for entry in self.stack.routes.entries()]

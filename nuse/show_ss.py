@@ -34,6 +34,7 @@ class SsOptions:
 
     tcp: bool = False
     udp: bool = False
+    raw: bool = False
     unix: bool = False
     listening: bool = False
     all: bool = False
@@ -49,7 +50,7 @@ class SsOptions:
     @property
     def netid(self) -> bool:
         """Whether several kinds are shown, so that a first column must tell them apart."""
-        return (self.tcp + self.udp + self.unix) != 1
+        return (self.tcp + self.udp + self.raw + self.unix) != 1
 
 
 def state_name(row: Row) -> str:
@@ -68,9 +69,9 @@ def split_sockaddr(text: str) -> tuple[str, str]:
 
 def select(rows: Iterable[Row], options: SsOptions, matches: Callable[[Row], bool] = lambda row: True) -> list[Row]:
     """The rows that the letters and the filter ask for."""
-    kinds = {kind for kind, wanted in (("tcp", options.tcp), ("udp", options.udp)) if wanted}
+    kinds = {kind for kind, wanted in (("tcp", options.tcp), ("udp", options.udp), ("raw", options.raw)) if wanted}
     if not kinds and not options.unix:
-        kinds = {"tcp", "udp", "icmp"}
+        kinds = {"tcp", "udp", "icmp", "raw"}
     found = []
     for row in rows:
         state = state_name(row)

@@ -67,6 +67,7 @@ def _look(commands: "argparse._SubParsersAction[Parser]") -> None:
     for letter, word, help_ in (
         ("t", "tcp", "TCP sockets"),
         ("u", "udp", "UDP sockets"),
+        ("w", "raw", "raw sockets"),
         ("x", "unix", "Unix sockets: a stack has none"),
         ("l", "listening", "listening sockets only"),
         ("a", "all", "listening and others"),

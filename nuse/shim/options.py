@@ -38,20 +38,23 @@ from nuse.shim.opttable import (
     SOL_SOCKET,
     SOL_TCP,
     SOL_UDP,
+    TCP_CC_INFO,
     TCP_CONGESTION,
-    TCP_FASTOPEN,
+    TCP_FASTOPEN_KEY,
     TCP_INFO,
+    TCP_SAVED_SYN,
     TIMEVALS,
     Key,
     Opt,
 )
 from nuse.shim.sock import Socket
-from nuse.shim.stream import LISTENING, StreamSocket
+from nuse.shim.stream import FRESH, LISTENING, StreamSocket
 from nuse.shim.tcpinfo import pack_tcp_info
 from stack.errors import StackError
 from stack.tcp.cc import CONGESTION_CONTROLS
 
 _INT = struct.Struct("=i")
+TFO_CLIENT = 1  # net.ipv4.tcp_fastopen
 _TWO_INTS = struct.Struct("=ii")
 _TIMEVAL = struct.Struct("=qq")
 _UCRED = struct.Struct("=iii")
@@ -114,6 +117,8 @@ def set_int(sock: Socket, level: int, name: int, value: int) -> bool:
     if (level, name) == (SOL_IPV6, IPV6_V6ONLY) and sock.local_address() not in (None, (bytes(16), 0)):
         raise StackError(errno.EINVAL, "IPV6_V6ONLY after bind")
     if isinstance(sock, StreamSocket) and opt.field:
+        if opt.field.startswith("fastopen"):
+            check_fast_open(sock, opt.field)
         if opt.field == "tos":  # the ECN bits belong to TCP
             value = max(value, 0) & ~3
         if unset:
@@ -179,6 +184,15 @@ def get_int(sock: Socket, level: int, name: int) -> int:
     return 0 if opt.default == -1 and opt.field == "tos" else opt.default
 
 
+def check_fast_open(sock: StreamSocket, field: str) -> None:
+    """TCP_FASTOPEN and TCP_FASTOPEN_CONNECT, only before there is a connection. Raises StackError."""
+    client = field == "fastopen_connect"
+    if client and not sock.hub.stack.sysctl.tcp_fastopen & TFO_CLIENT:
+        raise StackError(errno.EOPNOTSUPP, "tcp_fastopen says no")
+    if sock.phase != FRESH and (client or sock.phase != LISTENING):
+        raise StackError(errno.EINVAL, "too late")
+
+
 def _accepting(sock: Socket) -> int:
     return int(isinstance(sock, StreamSocket) and sock.phase == LISTENING)
 
@@ -212,8 +226,6 @@ _SPECIAL: dict[Key, Callable[[Socket], int]] = {
     (SOL_SOCKET, SO_RCVBUF): _buffer(SO_RCVBUF),
     (SOL_IP, 14): _mtu,
     (SOL_IPV6, 24): _mtu,
-    TCP_FASTOPEN: lambda sock: 0,
-    (SOL_TCP, 30): lambda sock: 0,
 }
 
 
@@ -253,6 +265,10 @@ def get_blob(sock: Socket, level: int, name: int) -> bytes | None:
             return str(chosen).encode().ljust(16, b"\0")
         if (level, name) == TCP_INFO:
             return pack_tcp_info(sock)
+        if (level, name) == TCP_SAVED_SYN:
+            return sock.take_saved_syn()
+        if (level, name) in (TCP_CC_INFO, TCP_FASTOPEN_KEY):  # no algorithm here shows its state; no key of its own
+            return b""
     return None
 
 
@@ -275,6 +291,8 @@ def set_blob(sock: Socket, level: int, name: int, raw: bytes) -> bool:
     elif set_group_option(sock, level, name, raw) or set_raw_option(sock, level, name, raw):
         return True
     elif (level, name) == TCP_CONGESTION and isinstance(sock, StreamSocket):
+        if not raw:
+            raise StackError(errno.EINVAL, "no name")
         algorithm = raw.split(b"\0")[0].decode(errors="replace")
         if algorithm not in CONGESTION_CONTROLS:
             raise StackError(errno.ENOENT, f"no congestion control {algorithm!r}")

@@ -73,10 +73,13 @@ INTS: dict[Key, Opt] = {
     (SOL_TCP, 16): _bool(),  # TCP_THIN_LINEAR_TIMEOUTS
     (SOL_TCP, 17): _bool(),  # TCP_THIN_DUPACK
     (SOL_TCP, 18): Opt(field="user_timeout_ms"),
+    (SOL_TCP, 23): Opt(low=0, field="fastopen"),  # TCP_FASTOPEN
     (SOL_TCP, 24): Opt(),  # TCP_TIMESTAMP
     (SOL_TCP, 25): Opt(field="notsent_lowat"),
-    (SOL_TCP, 27): Opt(low=0, high=1),  # TCP_SAVE_SYN
-    (SOL_TCP, 36): _bool(),  # TCP_INQ
+    (SOL_TCP, 27): Opt(low=0, high=2, field="save_syn"),  # TCP_SAVE_SYN
+    (SOL_TCP, 30): Opt(low=0, high=1, field="fastopen_connect"),  # TCP_FASTOPEN_CONNECT
+    (SOL_TCP, 34): Opt(low=0, high=1),  # TCP_FASTOPEN_NO_COOKIE
+    (SOL_TCP, 36): Opt(low=0, high=1),  # TCP_INQ
     (SOL_IP, 1): Opt(field="tos", dgram="tos"),
     (SOL_IP, 2): Opt(low=1, high=255, field="ttl", dgram="ttl", sysctl="ip_default_ttl"),
     (SOL_IP, 6): _bool(),  # IP_RECVOPTS
@@ -133,7 +136,8 @@ TIMEVALS = {
 BUFFERS = {SO_SNDBUF: ("sndbuf", 4608), SO_RCVBUF: ("rcvbuf", 2304), 32: ("sndbuf", 4608), 33: ("rcvbuf", 2304)}
 BUFFER_MAX = 8 << 20  # bytes, after Linux's doubling
 IGNORED_BLOBS = {(SOL_SOCKET, 27), (SOL_SOCKET, 44)}  # SO_DETACH_FILTER, SO_LOCK_FILTER
-TCP_CONGESTION, TCP_INFO, TCP_FASTOPEN = (SOL_TCP, 13), (SOL_TCP, 11), (SOL_TCP, 23)
+TCP_CONGESTION, TCP_INFO = (SOL_TCP, 13), (SOL_TCP, 11)
+TCP_CC_INFO, TCP_SAVED_SYN, TCP_FASTOPEN_KEY = (SOL_TCP, 26), (SOL_TCP, 28), (SOL_TCP, 33)
 SO_BINDTODEVICE, SO_TIMESTAMPING, SO_MAX_PACING_RATE = (SOL_SOCKET, 25), (SOL_SOCKET, 37), (SOL_SOCKET, 47)
 TEXT = {SO_BINDTODEVICE, TCP_CONGESTION, (SOL_TCP, 31), (SOL_TCP, 20001)}  # may be shorter than an int
 NO_INET = {(SOL_SOCKET, 16), (SOL_SOCKET, 34)}  # SO_PASSCRED, SO_PASSSEC: AF_UNIX only

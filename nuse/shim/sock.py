@@ -84,7 +84,7 @@ class Pending:
     A task makes one call at a time: its next notification proves that an older pending one is over.
     """
 
-    __slots__ = ("_timer", "_waiting", "n", "session", "timeout_result")
+    __slots__ = ("_timer", "_waiting", "n", "session", "success", "timeout_result")
 
     def __init__(
         self, session: "Session", n: "Notification", waiting: "list[Any]", timeout: float | None, timeout_result: int
@@ -92,6 +92,7 @@ class Pending:
         self.session = session
         self.n = n
         self.timeout_result = timeout_result
+        self.success = 0  # what a connect that works answers
         self._waiting = waiting
         waiting.append(self)
         session.pending[n.tid] = self

@@ -83,10 +83,10 @@ class StreamSocket(Socket):
         if theirs is not None:
             carrier.block(theirs)
 
-    def connect(self, remote: SockAddr, theirs: socket.socket | None) -> None:
-        """Begin to connect; the result comes as an event."""
+    def connect(self, remote: SockAddr, theirs: socket.socket | None, data: bytes = b"") -> None:
+        """Begin to connect, with `data` in the SYN if it may be (Fast Open); the result comes as an event."""
         stack = self.hub.stack
-        self.conn = stack.tcp.connect(remote, self.hub.now(), binding=self.binding, options=self.options)
+        self.conn = stack.tcp.connect(remote, self.hub.now(), binding=self.binding, options=self.options, data=data)
         self.conn.owner = self
         self.options = self.conn.options
         self.connect_told = False
@@ -127,6 +127,14 @@ class StreamSocket(Socket):
             self.conn.set_option(name, value)
         else:
             setattr(self.options, name, value)
+
+    def take_saved_syn(self) -> bytes:
+        """The headers of the peer's SYN, once (TCP_SAVED_SYN)."""
+        if self.conn is None:
+            return b""
+        saved: bytes = self.conn.saved_syn
+        self.conn.saved_syn = b""
+        return saved
 
     def reset_option(self, name: str) -> None:
         """Back to the sysctl's value, for new connections; an existing one keeps what it has."""
@@ -204,7 +212,7 @@ class StreamSocket(Socket):
             theirs.close()
         self._join()
         for waiting in list(self.waiting):
-            if waiting.finish(0):
+            if waiting.finish(waiting.success):
                 self.connect_told = True
 
     def _join(self) -> None:

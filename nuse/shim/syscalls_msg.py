@@ -23,11 +23,11 @@ from nuse.shim.message import (
     read_message,
 )
 from nuse.shim.notif import Notification
-from nuse.shim.options import timeout
+from nuse.shim.options import TFO_CLIENT, timeout
 from nuse.shim.session import CONTINUE, LATER, Interrupted, Session, signed
 from nuse.shim.sock import Pending, SockAddr
-from nuse.shim.sockaddr import decode_datagram, reachable
-from nuse.shim.stream import FRESH, LISTENING, StreamSocket
+from nuse.shim.sockaddr import decode, decode_datagram, reachable
+from nuse.shim.stream import CONNECTING, FRESH, LISTENING, StreamSocket
 from stack.errors import StackError
 
 VLEN_MAX = 1024
@@ -36,8 +36,10 @@ CONTROL_MAX = 131072  # net.core.optmem_max
 
 def _send_stream(s: Session, n: Notification, sock: StreamSocket, flags: int, message: Message | None) -> int | None:
     """A stream's send: the kernel's, unless it has an address, which TCP ignores and AF_UNIX would refuse."""
-    if flags & (MSG_OOB | MSG_FASTOPEN):
+    if flags & MSG_OOB:
         return -errno.EOPNOTSUPP
+    if flags & MSG_FASTOPEN and sock.phase != LISTENING:
+        return _send_fast(s, n, sock, flags, message)
     if sock.phase in (FRESH, LISTENING):
         return -errno.EPIPE
     if message is None:
@@ -53,6 +55,31 @@ def _send_stream(s: Session, n: Notification, sock: StreamSocket, flags: int, me
             if flags & MSG_DONTWAIT or is_nonblocking(theirs):
                 raise
     s.hub.loop.call_later(0.005, s.again, n)  # rare enough for a little patience instead of a watcher
+    return LATER
+
+
+def _send_fast(s: Session, n: Notification, sock: StreamSocket, flags: int, message: Message | None) -> int | None:
+    """MSG_FASTOPEN: connect, with the text in the SYN if the peer gave a cookie; a blocking call waits as connect does.
+
+    A call that may not wait says that the text was taken, also without a cookie, where Linux says EINPROGRESS.
+    """
+    if not s.hub.stack.sysctl.tcp_fastopen & TFO_CLIENT:
+        return -errno.EOPNOTSUPP
+    if sock.phase != FRESH:
+        return -errno.EALREADY if sock.phase == CONNECTING else -errno.EISCONN
+    if message is None or not message.name:
+        return -errno.EINVAL
+    remote = reachable(decode(s.read_sockaddr(n, message.name, message.name_room), sock.v6))
+    data = gather(s, n, message)
+    theirs = s.hub.tasks.copy_socket(n.tid, signed(n.args[0]), sock.name, socket.SOCK_STREAM)
+    if theirs is None:
+        return -errno.EBADF
+    with theirs:
+        sock.connect(remote, theirs, data)
+        if flags & MSG_DONTWAIT or is_nonblocking(theirs):
+            return len(data)
+    waiting = Pending(s, n, sock.waiting, timeout(sock, socket.SO_SNDTIMEO), -errno.EINPROGRESS)
+    waiting.success = len(data)
     return LATER
 
 
@@ -78,7 +105,7 @@ def sys_sendto(s: Session, n: Notification) -> int | None:
     sock = s.socket_of(n)
     if sock is None:
         return CONTINUE
-    flags, message = signed(n.args[3]), Message([(n.args[1], n.args[2])])
+    flags, message = signed(n.args[3]), Message([(n.args[1], n.args[2])], n.args[4], n.args[5])
     if isinstance(sock, StreamSocket):
         return _send_stream(s, n, sock, flags, message if n.args[4] else None)
     assert isinstance(sock, DatagramSocket)

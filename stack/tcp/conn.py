@@ -167,6 +167,7 @@ class TcpConn:
         "rst_due",
         "rtt",
         "sample",
+        "saved_syn",
         "sendq",
         "snd_sml",
         "snd_stalled",
@@ -237,6 +238,7 @@ class TcpConn:
         name = options.congestion or knobs.tcp_congestion_control
         self.cc: CongestionControl = make_congestion_control(name, self.tcb.advmss, now)
         self.sample: RateSample | None = None
+        self.saved_syn = b""  # with options.save_syn: the headers of the peer's SYN
         self.counts = Counts(now)
         # what output has to do
         self.dirty = False

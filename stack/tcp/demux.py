@@ -228,7 +228,7 @@ class TcpDemux:
             elif conn.on_segment(seg, now):
                 self._reopen(conn, seg, now)
             return
-        self._no_connection(key, seg, link, now)
+        self._no_connection(key, seg, link, now, pkt[l3 : end - seg.length] if seg.flags & SYN else b"")
 
     def _reopen(self, old: TimeWait, seg: Segment, now: Nanos) -> None:
         """A SYN that may follow a connection in TIME-WAIT, if somebody listens (RFC 9293 MAY-2, RFC 6191)."""
@@ -239,7 +239,7 @@ class TcpDemux:
             self.end_time_wait(old)
             self.passive.syn_arrives(listener, old.key, seg, now, old.next_iss)
 
-    def _no_connection(self, key: bytes, seg: Segment, link: Link, now: Nanos) -> None:
+    def _no_connection(self, key: bytes, seg: Segment, link: Link, now: Nanos, head: bytes) -> None:
         """RFC 9293 §3.10.7.1 (CLOSED) and §3.10.7.2 (LISTEN)."""
         if seg.flags & RST:
             return
@@ -252,7 +252,7 @@ class TcpDemux:
             if not self.passive.ack_arrives(listener, key, seg, now):
                 self._reset(key, seg, link)
         elif seg.flags & (SYN | FIN) == SYN:
-            self.passive.syn_arrives(listener, key, seg, now)
+            self.passive.syn_arrives(listener, key, seg, now, head=head)
 
     def _find_listener(self, local: SockAddr, key: bytes) -> TcpListener | None:
         addr, port = local

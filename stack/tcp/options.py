@@ -44,6 +44,7 @@ class TcpOptions:
     defer_accept: int = 0
     fastopen: int = 0  # of a listener: how many may be accepted on their SYN; 0: none
     fastopen_connect: bool = False  # connect() waits for text to put into the SYN
+    save_syn: int = 0  # of a listener: its connections keep the IP and TCP headers of their SYN
     v6only: bool = False
     congestion: str = ""
     extra: tuple[ExtraOption, ...] = ()

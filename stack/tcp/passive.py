@@ -48,10 +48,13 @@ class PassiveOpens:
 
     # ------------------------------------------------------------------ SYN
 
-    def syn_arrives(self, listener: "TcpListener", key: bytes, seg: Segment, now: Nanos, iss: int = 0) -> None:
+    def syn_arrives(
+        self, listener: "TcpListener", key: bytes, seg: Segment, now: Nanos, iss: int = 0, head: bytes = b""
+    ) -> None:
         """RFC 9293 §3.10.7.2, third: remember it, or not, and answer.
 
         A SYN that follows a connection in TIME-WAIT comes with the ISS to use. It is from somebody real: no cookie.
+        `head` is its IP and TCP headers, for who saves them (TCP_SAVE_SYN); a cookie forgets those too.
         """
         demux = self._demux
         cookie = False
@@ -87,6 +90,9 @@ class PassiveOpens:
             self._open_in_full(listener, key, seg, peer, route, extension, iss, now)
         else:
             self._remember(listener, key, seg, peer, route, iss, offer, now)
+        half = self._demux.flows.get(key) if listener.options.save_syn else None
+        if isinstance(half, TcpConn | Request):
+            half.saved_syn = head
 
     def _fast(self, listener: "TcpListener", key: bytes, seg: Segment, peer: SynOptions) -> tuple[bool, bytes]:
         if not peer.unknown and not seg.length:
@@ -267,6 +273,7 @@ class PassiveOpens:
         demux, listener = self._demux, req.listener
         options = listener.options.copy()
         conn = TcpConn(demux, req.id, req.local, req.remote, req.link, req.mtu, options, now)
+        conn.saved_syn = req.saved_syn
         conn.key = req.key  # the very object that is in the table
         conn.listener = listener
         conn.binding = listener.binding.share()

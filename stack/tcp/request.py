@@ -41,6 +41,7 @@ class Request(MiniFlow):
         "rcv_wnd",
         "rcv_wscale",
         "retrans",
+        "saved_syn",
         "sent_at",
         "syn_ecn",
         "syn_flags",
@@ -75,6 +76,7 @@ class Request(MiniFlow):
         self.ts_recent = peer.ts_val or 0
         self.iss = self.ts_offset = 0
         self.flags = SYN | ACK  # of the SYN-ACK, with what ECN adds
+        self.saved_syn = b""
         self.extra = b""  # options behind the usual ones
         self.retrans = 0  # time-outs so far
         self.acked = False  # the peer completed the handshake, but we could not or did not want to

@@ -9,7 +9,9 @@ import pytest
 from .shim_lab import PYTHON, run_lab
 
 SCRIPTS = Path(__file__).parent / "shim_scripts"
-PROGRAMS = ("streams", "connects", "resets", "datagrams", "ancillary", "processes", "calls", "crowd")
+PROGRAMS = (
+    "streams", "connects", "resets", "datagrams", "ancillary", "tcpoptions", "processes", "calls", "crowd",
+)  # fmt: skip
 DEVIATIONS = {
     "streams": {
         "fresh polls": ("OUT|HUP", "OUT"),  # an AF_UNIX socket with a peer has no HUP

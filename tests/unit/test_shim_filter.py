@@ -65,13 +65,13 @@ def test_the_data_path_and_processes_do_not_stop(nr):
         (socket.AF_INET, socket.SOCK_STREAM, NOTIFY),
         (socket.AF_INET6, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, NOTIFY),
         (socket.AF_INET, socket.SOCK_DGRAM, NOTIFY),
-        (socket.AF_INET, socket.SOCK_RAW, ALLOW),
+        (socket.AF_INET, socket.SOCK_RAW, NOTIFY),
         (socket.AF_UNIX, socket.SOCK_STREAM, ALLOW),
         (socket.AF_NETLINK, socket.SOCK_RAW, ALLOW),
         (socket.AF_PACKET, socket.SOCK_DGRAM, ALLOW),
     ],
 )
-def test_only_inet_streams_and_datagrams_are_ours(arch, family, kind, verdict):
+def test_only_inet_sockets_are_ours(arch, family, kind, verdict):
     assert decide(arch, "socket", family, kind, 0) == verdict
 
 
