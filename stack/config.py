@@ -14,12 +14,24 @@ from stack.errors import UnknownSysctl
 Value = int | str | tuple[int, ...]
 
 
-def _knob(name: str, default: Value, help_: str, *, low: int = 0, high: int = 1, choices: tuple[str, ...] = ()) -> Any:
+def _knob(
+    name: str,
+    default: Value,
+    help_: str,
+    *,
+    low: int = 0,
+    high: int = 1,
+    choices: tuple[str, ...] = (),
+    several: bool = False,
+    fixed: bool = False,
+) -> Any:
     meta = {"name": name, "default": default, "help": help_, "low": low, "high": high, "choices": choices}
+    meta |= {"several": several, "fixed": fixed}
     return field(default=default, metadata=meta)
 
 
 I31 = 2**31 - 1
+CC_NAMES = ("cubic", "reno", "bbr", "dctcp")  # stack.tcp.cc, which lies above; a test compares
 
 
 @dataclass(slots=True, eq=False)
@@ -107,8 +119,31 @@ class Sysctl:
         "net.ipv4.tcp_wmem", (4096, 16384, 4194304), "send buffer: least, at first, most; bytes", low=1, high=I31
     )
     tcp_congestion_control: str = _knob(
-        "net.ipv4.tcp_congestion_control", "cubic", "congestion control of new connections", choices=("cubic", "reno")
+        "net.ipv4.tcp_congestion_control", "cubic", "congestion control of new connections", choices=CC_NAMES
     )
+    tcp_available_congestion_control: str = _knob(
+        "net.ipv4.tcp_available_congestion_control", " ".join(CC_NAMES), "those that there are", fixed=True
+    )
+    tcp_allowed_congestion_control: str = _knob(
+        "net.ipv4.tcp_allowed_congestion_control",
+        " ".join(CC_NAMES),
+        "those that a program may choose by TCP_CONGESTION (live)",
+        choices=CC_NAMES,
+        several=True,
+    )
+    tcp_pacing_ss_ratio: int = _knob(
+        "net.ipv4.tcp_pacing_ss_ratio", 200, "pacing rate in slow start, percent of cwnd/srtt", high=1000
+    )
+    tcp_pacing_ca_ratio: int = _knob(
+        "net.ipv4.tcp_pacing_ca_ratio", 120, "pacing rate after slow start, percent of cwnd/srtt", high=1000
+    )
+    tcp_min_tso_segs: int = _knob(
+        "net.ipv4.tcp_min_tso_segs", 2, "segments in the smallest super-segment of a paced connection", low=1, high=44
+    )
+    tcp_min_rtt_wlen: int = _knob(
+        "net.ipv4.tcp_min_rtt_wlen", 300, "seconds that the minimum round-trip time is taken over", high=86400
+    )
+    tcp_abe: int = _knob("nuse.tcp_abe", 0, "1: a mark costs less of the window than a loss, RFC 8511")
     tcp_syn_retries: int = _knob(
         "net.ipv4.tcp_syn_retries", 6, "SYNs sent again before connect times out", low=1, high=127
     )
@@ -238,8 +273,11 @@ def sysctl_set(knobs: Sysctl, name: str, text: str) -> Value:
     meta = spec.metadata
     default = meta["default"]
     value: Value
+    if meta["fixed"]:
+        raise UnknownSysctl(f"{name} cannot be set", errno.EACCES)
     if isinstance(default, str):
-        if text not in meta["choices"]:
+        words = text.split() if meta["several"] else [text]
+        if not words or any(word not in meta["choices"] for word in words):
             raise UnknownSysctl(f"{name}: {text!r} is none of {', '.join(meta['choices'])}", errno.EINVAL)
         value = text
     else:

@@ -28,6 +28,7 @@ THIRD_PARTY = {
 LEVELS = [
     ("stack.units", 0),
     ("stack.seq", 0),
+    ("stack.minmax", 0),
     ("stack.checksum", 0),
     ("stack.errors", 0),
     ("stack.events", 0),

@@ -85,7 +85,10 @@ def ack_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
     conn.demux.mib.TcpExtTCPDelivered += 1 if delivered else 0
     if seg.flags & ECE and conn.ecn is not None and was_out and not seg.flags & SYN:
         on_echo(conn, conn.ecn, delivered, now)
-    if on_ack(conn, acked, delivered, flight, dup, seg.ts_ecr, rtt, now):
+    rearm = on_ack(conn, acked, delivered, flight, dup, seg.ts_ecr, rtt, now)
+    if conn.cc_listens:
+        _tell_cc(conn, delivered, flight, delivered if seg.flags & ECE else 0, now)
+    if rearm:
         _rearm(conn, acked, delivered, now)
 
 
@@ -116,6 +119,9 @@ def _plain_ack(conn: "TcpConn", ack: int, acked: int, ts_ecr: int, now: Nanos) -
     counts.delivered += acked
     conn.demux.mib.TcpExtTCPDelivered += 1
     on_plain_ack(conn, acked, flight, rtt, now)
+    if conn.cc_listens:
+        conn.recovery.marked = 0
+        _tell_cc(conn, acked, flight, 0, now)
     conn.recovery.retransmits = 0
     at = conn.timers.at
     if ack == tcb.snd_nxt:
@@ -123,6 +129,29 @@ def _plain_ack(conn: "TcpConn", ack: int, acked: int, ts_ecr: int, now: Nanos) -
     else:
         conn.arm_rto(now)
         conn.tlp_stale = True
+
+
+def _tell_cc(conn: "TcpConn", delivered: int, flight: int, marked: int, now: Nanos) -> None:
+    """For those who listen: the sample of this ACK, the share of marks, and the pace that follows."""
+    cc, sample, pacer = conn.cc, conn.sample, conn.pacer
+    if cc.needs_ecn and conn.ecn is not None:
+        cc.on_marks(delivered, marked, now)
+    if sample is not None:
+        rec = conn.recovery
+        sample.acked = delivered
+        sample.delivered_total = conn.counts.delivered
+        sample.prior_in_flight = flight
+        sample.in_flight = conn.in_flight()
+        sample.lost = rec.marked
+        sample.ca_state = rec.ca
+        sample.srtt = conn.rtt.srtt
+        cc.on_sample(sample, now)
+        sample.delivered = sample.interval = sample.rtt = 0
+    if pacer is not None:
+        if cc.pacing_rate:
+            pacer.set_rate(cc.pacing_rate)
+        else:
+            pacer.follow(cc.cwnd, cc.ssthresh, conn.tcb.snd_nxt - conn.tcb.snd_una, conn.rtt.srtt)
 
 
 _NONE: list[Sent] = []

@@ -74,7 +74,7 @@ class Recovery:
         self.reord_seen = 0
         # of the ACK at hand
         self.originals = False  # text outstanding at high_seq and never sent again was delivered
-        self.marked = 0  # records deemed lost
+        self.marked = 0  # bytes deemed lost
         self.lost_again = False  # … of them retransmissions
         # PRR
         self.prr_delivered = self.prr_out = self.recover_fs = 0

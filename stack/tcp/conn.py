@@ -23,6 +23,7 @@ from stack.tcp.info import TcpInfo
 from stack.tcp.offer import advertised_mss, window_shift
 from stack.tcp.options import OptionValue, TcpOptions, check_option
 from stack.tcp.plpmtud import MtuSearch
+from stack.tcp.pacing import Pacer
 from stack.tcp.rcvbuf import ReceiveBuffer
 from stack.tcp.recvq import RecvQueue
 from stack.tcp.rtt import Rtt
@@ -115,6 +116,7 @@ class TcpConn:
         "binding",
         "board",
         "cc",
+        "cc_listens",
         "counts",
         "cwnd_limited",
         "delack_at",
@@ -150,6 +152,7 @@ class TcpConn:
         "options",
         "orphan",
         "owner",
+        "pacer",
         "passive",
         "peer_fin_seq",
         "persist_backoff",
@@ -230,15 +233,17 @@ class TcpConn:
         self.recvq = RecvQueue(0)
         self.board = Scoreboard()
         self.recovery = Recovery(knobs.tcp_reordering)
-        self.rtt = Rtt(knobs.tcp_rto_min_us, knobs.tcp_rto_max_ms)
+        self.rtt = Rtt(knobs.tcp_rto_min_us, knobs.tcp_rto_max_ms, knobs.tcp_min_rtt_wlen)
         self.timers = Timers()
         self.rcvbuf = ReceiveBuffer(
             options.rcvbuf or knobs.tcp_rmem[1], max(knobs.tcp_rmem[2], options.rcvbuf), not options.rcvbuf
         )
         name = options.congestion or knobs.tcp_congestion_control
-        self.cc: CongestionControl = make_congestion_control(name, self.tcb.advmss, now)
         self.sample: RateSample | None = None
         self.saved_syn = b""  # with options.save_syn: the headers of the peer's SYN
+        self.pacer: Pacer | None = None
+        self.cc_listens = False  # somebody wants to hear of every ACK: sample, pacer, or marks
+        self.cc: CongestionControl = make_congestion_control(name, self.tcb.advmss, now)
         self.counts = Counts(now)
         # what output has to do
         self.dirty = False
@@ -456,9 +461,7 @@ class TcpConn:
         """Set one of TcpOptions, with its effect. Raises StackError EINVAL, ENOENT or ENOPROTOOPT."""
         check_option(name, value)
         if name == "congestion":
-            cc = make_congestion_control(str(value), self.tcb.mss_cache, self.demux.clock)
-            cc.cwnd, cc.ssthresh = self.cc.cwnd, self.cc.ssthresh
-            self.cc = cc
+            self._change_cc(str(value))
         setattr(self.options, name, value)
         if name == "rcvbuf":
             self.rcvbuf.auto = False
@@ -472,9 +475,38 @@ class TcpConn:
             self._set_extra()
         elif name in ("tos", "ttl"):
             self.ip_base = 0
+        elif name == "max_pacing_rate":
+            self.set_pacer()
         elif name == "quickack":
             self.pingpong = not value
         self.demux.mark(self)
+
+    def _change_cc(self, name: str) -> None:
+        """Raises StackError ENOENT, EPERM: TCP_CONGESTION. The window stays."""
+        cc = make_congestion_control(name, self.tcb.mss_cache, self.demux.clock)
+        if name not in self.demux.sysctl.tcp_allowed_congestion_control.split():
+            raise StackError(errno.EPERM, f"{name} is not in tcp_allowed_congestion_control")
+        cc.cwnd, cc.ssthresh = self.cc.cwnd, self.cc.ssthresh
+        self.use_cc(cc, self.demux.clock)
+
+    def use_cc(self, cc: CongestionControl, now: Nanos) -> None:
+        """Go on with a fresh congestion control."""
+        self.cc = cc
+        cc.abe = bool(self.demux.sysctl.tcp_abe)
+        cc.start(self.rtt.srtt, now)
+        self.sample = RateSample() if cc.wants_samples else None
+        self.set_pacer()
+
+    def set_pacer(self) -> None:
+        """Pace if the congestion control or SO_MAX_PACING_RATE asks for it."""
+        knobs, limit = self.demux.sysctl, self.options.max_pacing_rate
+        pacer = None
+        if self.cc.wants_pacing or limit:
+            pacer = Pacer(limit, knobs.tcp_pacing_ss_ratio, knobs.tcp_pacing_ca_ratio, knobs.tcp_min_tso_segs)
+            if self.cc.pacing_rate:
+                pacer.set_rate(self.cc.pacing_rate)
+        self.pacer = pacer
+        self.cc_listens = pacer is not None or self.sample is not None or self.cc.needs_ecn
 
     def _set_extra(self) -> None:
         """Raises StackError EOPNOTSUPP where another extension, Multipath TCP say, has the option space."""

@@ -198,7 +198,7 @@ def enter_established(conn: "TcpConn", now: Nanos) -> None:
     conn.state = ESTABLISHED
     conn.established = True
     conn.timers.stop(T.RTO)
-    conn.cc = type(conn.cc)(tcb.mss_cache, now)  # now that the MSS is known
+    conn.use_cc(type(conn.cc)(tcb.mss_cache, now), now)  # now that the MSS is known
     conn.rcvbuf.start(tcb.rcv_nxt, tcb.rcv_wnd, conn.rtt.srtt, tcb.advmss, now)
     conn.counts.last_data_recv = conn.counts.last_ack_recv = now
     conn.demux.trace("established", conn)

@@ -38,5 +38,5 @@ def _mark_head_lost(conn: "TcpConn") -> None:
         return
     if head.end - head.start > mss:
         board.split_head(mss)
-    conn.recovery.marked += 1
+    conn.recovery.marked += head.end - head.start
     board.mark_lost(head)

@@ -36,6 +36,7 @@ class TcpOptions:
     sndbuf: int = 0  # bytes; 0: autotuned
     rcvbuf: int = 0
     maxseg: int = 0
+    max_pacing_rate: int = 0  # bytes a second; 0: none
     tos: int = 0
     ttl: int = 0
     syncnt: int = 0
@@ -64,6 +65,7 @@ _RANGES = {
     "syncnt": (1, 127),
     "maxseg": (88, 32767),
     "user_timeout_ms": (0, 2**31 - 1),
+    "max_pacing_rate": (0, 2**64 - 1),
     "tos": (0, 255),
     "ttl": (1, 255),
 }

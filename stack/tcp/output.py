@@ -19,6 +19,7 @@ from stack.tcp.ecn import ECT0, flags_for, syn_flags
 from stack.tcp.fastopen import ClientOpen, text_in_syn
 from stack.tcp.fastopen import option as fastopen_option
 from stack.tcp.plpmtud import next_probe
+from stack.tcp.pacing import Pacer
 from stack.tcp.rate import stamp
 from stack.tcp.scoreboard import Sent
 from stack.tcp.state import CLOSED, DRAINING, SYN_RECEIVED, SYN_SENT
@@ -58,7 +59,7 @@ def next_packet(conn: "TcpConn", now: Nanos) -> Packet | None:
         return _owed_ack(conn, now)
     if state is CLOSED:
         return None
-    if state in DRAINING:
+    if state in DRAINING and (conn.pacer is None or _pace_allows(conn, conn.pacer, now)):
         packet = None
         if conn.tlp_due:
             packet = _probe_tail(conn, now)
@@ -74,6 +75,17 @@ def next_packet(conn: "TcpConn", now: Nanos) -> Packet | None:
         conn.probe_due -= 1
         return build(conn, conn.tcb.snd_una - 1, ACK, _NO_VIEWS, 0, now)
     return _owed_ack(conn, now)
+
+
+def _pace_allows(conn: "TcpConn", pacer: Pacer, now: Nanos) -> bool:
+    """False until the next packet may leave; then the timer is set, if there is one to leave. Probes do not wait."""
+    if now >= pacer.next_at or conn.tlp_due:
+        return True
+    if conn.sendq.end > conn.tcb.snd_nxt or conn.board.lost_out > conn.board.retrans_out:
+        conn.timers.arm(T.PACE, pacer.next_at)
+    elif conn.fin_queued and conn.fin_seq < 0:
+        return True
+    return False
 
 
 def _frto_new(conn: "TcpConn", now: Nanos) -> Packet | None:
@@ -157,6 +169,8 @@ def _max_payload(conn: "TcpConn", mss: int) -> int:
     if not link.offload:
         return mss
     limit = min(link.gso_max, 65535) - 120
+    if conn.pacer is not None:
+        limit = conn.pacer.burst(mss, limit)
     return limit - limit % mss if limit > mss else mss
 
 
@@ -220,6 +234,8 @@ def resend(conn: "TcpConn", sent: Sent, end: int, now: Nanos) -> Packet:
     if end >= sendq.end:
         flags |= PSH
     counts = conn.counts
+    if conn.pacer is not None:
+        conn.pacer.on_sent(size, now)
     conn.board.on_resent(sent, end, now)
     stamp(counts, sent, False, now)
     on_retransmit(conn, end - start, now)
@@ -342,6 +358,8 @@ def _send_new(conn: "TcpConn", seq: int, size: int, fin: bool, now: Nanos, whole
         flags |= FIN
         conn.fin_seq = end
         end += 1
+    if conn.pacer is not None:
+        conn.pacer.on_sent(size, now)
     sent = Sent(seq, end, now, 0, now)
     stamp(counts, sent, tcb.snd_una == tcb.snd_nxt, now)
     conn.board.on_sent(sent)

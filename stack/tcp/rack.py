@@ -125,7 +125,7 @@ def _mark(conn: "TcpConn", sent: Sent) -> None:
     if sent.resent:
         conn.demux.mib.TcpExtTCPLostRetransmit += 1
         rec.lost_again = True
-    rec.marked += 1
+    rec.marked += sent.end - sent.start
     conn.board.mark_lost(sent)
 
 

@@ -8,7 +8,6 @@ like bandwidth. A sample of text that left while the program, not the window, wa
 
 from typing import TYPE_CHECKING
 
-from stack.tcp.cc.base import RateSample
 from stack.tcp.scoreboard import Sent
 from stack.units import SEC, Nanos
 
@@ -52,8 +51,3 @@ def note_delivery(conn: "TcpConn", newest: Sent, size: int, now: Nanos) -> None:
         sample.prior_delivered = newest.delivered
         sample.app_limited = newest.app_limited
         sample.rtt = now - newest.sent_at if not newest.retrans else 0
-
-
-def new_sample() -> RateSample:
-    """For a connection whose congestion control wants them."""
-    return RateSample()

@@ -5,17 +5,16 @@ Deviations, both Linux's: the floor applies to the variance term (rto = srtt + m
 is never closer than that floor to the RTT itself; the initial value is one second (RFC 6298 §2.1).
 """
 
+from stack.minmax import Windowed
 from stack.units import MSEC, SEC, USEC, Nanos
-
-MIN_RTT_WINDOW = 300 * SEC
 
 
 class Rtt:
     """srtt, rttvar, rto and the windowed minimum, all in ns."""
 
-    __slots__ = ("_min_at", "latest", "min_rtt", "rto", "rto_max", "rto_min", "rttvar", "srtt")
+    __slots__ = ("_min", "latest", "min_rtt", "rto", "rto_max", "rto_min", "rttvar", "srtt")
 
-    def __init__(self, rto_min_us: int, rto_max_ms: int) -> None:
+    def __init__(self, rto_min_us: int, rto_max_ms: int, min_rtt_wlen: int = 300) -> None:
         self.srtt: Nanos = 0  # 0: no sample yet
         self.rttvar: Nanos = 0
         self.rto: Nanos = SEC
@@ -23,7 +22,7 @@ class Rtt:
         self.rto_max = rto_max_ms * MSEC
         self.min_rtt: Nanos = 0
         self.latest: Nanos = 0
-        self._min_at: Nanos = 0
+        self._min = Windowed(-1, min_rtt_wlen * SEC)
 
     def on_sample(self, rtt: Nanos, now: Nanos) -> None:
         """Take one measurement, RFC 6298 §2.2–2.3."""
@@ -37,9 +36,7 @@ class Rtt:
             self.rttvar += (abs(delta) - self.rttvar) >> 2
             self.srtt += delta >> 3
         self.rto = min(self.srtt + max(4 * self.rttvar, self.rto_min), self.rto_max)
-        if not self.min_rtt or rtt <= self.min_rtt or now - self._min_at > MIN_RTT_WINDOW:
-            self.min_rtt = rtt
-            self._min_at = now
+        self.min_rtt = self._min.update(rtt, now)
 
     def backed_off(self, times: int) -> Nanos:
         """The RTO doubled `times` times, RFC 6298 §5.5, capped by tcp_rto_max_ms."""

@@ -6,6 +6,7 @@ from stack.tcp import timers as T
 from stack.tcp.castate import CA_NAMES
 from stack.tcp.cc.base import INFINITE
 from stack.tcp.info import TcpInfo
+from stack.tcp.pacing import Pacer
 from stack.units import MSEC, USEC, Nanos
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def make_info(conn: "TcpConn", now: Nanos) -> TcpInfo:
         reordering=conn.recovery.dupthresh,
         rcv_rtt=conn.rcvbuf.rcv_rtt // USEC,
         rcv_space=conn.rcvbuf.size,
-        pacing_rate=cc.pacing_rate,
+        pacing_rate=_pacing_rate(conn),
         delivery_rate=counts.delivery_rate,
         min_rtt=rtt.min_rtt // USEC,
         bytes_sent=counts.bytes_sent,
@@ -82,6 +83,16 @@ def make_info(conn: "TcpConn", now: Nanos) -> TcpInfo:
         timer=timer,
         timer_ms=timer_ms,
     )
+
+
+def _pacing_rate(conn: "TcpConn") -> int:
+    """What is kept to; for connections that are not paced, what Linux would show all the same."""
+    if conn.pacer is not None:
+        return conn.pacer.rate
+    knobs, cc = conn.demux.sysctl, conn.cc
+    pacer = Pacer(0, knobs.tcp_pacing_ss_ratio, knobs.tcp_pacing_ca_ratio, 1)
+    pacer.follow(cc.cwnd, cc.ssthresh, conn.in_flight(), conn.rtt.srtt)
+    return pacer.rate
 
 
 def _segs(size: int, mss: int) -> int:

@@ -186,4 +186,8 @@ def _timewait(conn: "TcpConn", now: Nanos) -> None:
     conn.demux.drop(conn)
 
 
-_ACTIONS = (_reorder, _tlp, _rto, _delack, _persist, _keepalive, _timewait)
+def _pace(conn: "TcpConn", now: Nanos) -> None:
+    """The next packet may leave; deadlines_pass has marked the connection."""
+
+
+_ACTIONS = (_reorder, _tlp, _rto, _delack, _persist, _keepalive, _timewait, _pace)

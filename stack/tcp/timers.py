@@ -9,8 +9,8 @@ from stack.units import Nanos
 
 NEVER: Nanos = 1 << 62
 
-REORDER, TLP, RTO, DELACK, PERSIST, KEEPALIVE, TIMEWAIT = range(7)  # a probe due with the RTO goes first
-NAMES = ("reorder", "tlp", "rto", "delack", "persist", "keepalive", "timewait")
+REORDER, TLP, RTO, DELACK, PERSIST, KEEPALIVE, TIMEWAIT, PACE = range(8)  # a probe due with the RTO goes first
+NAMES = ("reorder", "tlp", "rto", "delack", "persist", "keepalive", "timewait", "pace")
 _COUNT = len(NAMES)
 
 

@@ -4,11 +4,13 @@ import errno
 
 from stack.errors import StackError
 from stack.tcp.cc.base import CongestionControl
+from stack.tcp.cc.bbr import Bbr
 from stack.tcp.cc.cubic import Cubic
+from stack.tcp.cc.dctcp import Dctcp
 from stack.tcp.cc.reno import Reno
 from stack.units import Nanos
 
-CONGESTION_CONTROLS: dict[str, type[CongestionControl]] = {"cubic": Cubic, "reno": Reno}
+CONGESTION_CONTROLS: dict[str, type[CongestionControl]] = {"cubic": Cubic, "reno": Reno, "bbr": Bbr, "dctcp": Dctcp}
 
 
 def make_congestion_control(name: str, mss: int, now: Nanos) -> CongestionControl:

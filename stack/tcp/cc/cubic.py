@@ -1,71 +1,27 @@
-"""CUBIC, RFC 9438, with HyStart++ (RFC 9406) ending slow start.
+"""CUBIC, RFC 9438, with HyStart++ (tcp/cc/hystart.py) ending the first slow start.
 
-Deviation: the window is kept in bytes and the curve in segments, as the RFC writes it. The fast-convergence and
-TCP-friendly regions are §4.7 and §4.3.
+The window is kept in bytes and the curve in segments, as the RFC writes it. By section: §4.2 the curve, with t counted
+from the start of congestion avoidance and no more than half a window a round trip; §4.3 the Reno-friendly estimate,
+which grows like Reno's once it is back at the window before the loss; §4.6 the cut to 0.7; §4.7 fast convergence; §4.8
+a new curve after a timeout; §4.9 undo of everything; §5.8 idle time does not count.
+Deviations, both Linux's: the cut is of cwnd, not of what is in flight, and undo keeps whatever was gained since.
 """
 
 from stack.tcp.cc.base import INFINITE, MAX_CWND, CongestionControl
-from stack.units import MSEC, SEC, Nanos
+from stack.tcp.cc.hystart import CSS_GROWTH_DIVISOR, HyStart
+from stack.units import SEC, Nanos
 
 C = 0.4
 BETA = 0.7
 ALPHA_AIMD = 3 * (1 - BETA) / (1 + BETA)
-
-# RFC 9406 §4.3
-MIN_RTT_THRESH = 4 * MSEC
-MAX_RTT_THRESH = 16 * MSEC
-MIN_RTT_DIVISOR = 8
-N_RTT_SAMPLE = 8
-CSS_GROWTH_DIVISOR = 4
-CSS_ROUNDS = 5
-
-
-class HyStart:
-    """RFC 9406: leave slow start when the round-trip time rises, by way of a few careful rounds (CSS)."""
-
-    __slots__ = ("_baseline", "_css_rounds", "_last_min", "_left", "_round_min", "_samples", "in_css")
-
-    def __init__(self) -> None:
-        self.in_css = False
-        self._baseline = INFINITE
-        self._css_rounds = 0
-        self._last_min = INFINITE
-        self._round_min = INFINITE
-        self._samples = 0
-        self._left = 0  # bytes of this round still to be acknowledged
-
-    def on_ack(self, acked: int, rtt: Nanos, in_flight: int) -> bool:
-        """One ACK in slow start. True when slow start is to end."""
-        if rtt > 0:
-            self._samples += 1
-            self._round_min = min(self._round_min, rtt)
-        done = False
-        if self._samples >= N_RTT_SAMPLE and self._last_min < INFINITE:
-            if not self.in_css:
-                thresh = max(MIN_RTT_THRESH, min(self._last_min // MIN_RTT_DIVISOR, MAX_RTT_THRESH))
-                if self._round_min >= self._last_min + thresh:
-                    self.in_css = True
-                    self._baseline = self._round_min
-                    self._css_rounds = 0
-            elif self._round_min < self._baseline:
-                self.in_css = False
-                self._baseline = INFINITE
-        self._left -= acked
-        if self._left <= 0:
-            self._left = in_flight
-            self._last_min, self._round_min = self._round_min, INFINITE
-            self._samples = 0
-            if self.in_css:
-                self._css_rounds += 1
-                done = self._css_rounds >= CSS_ROUNDS
-        return done
 
 
 class Cubic(CongestionControl):
     """The default."""
 
     name = "cubic"
-    __slots__ = ("_credit", "_epoch", "_hystart", "_k", "_srtt", "_w_est", "_w_max")
+    beta_ecn = 0.85  # RFC 8511 §4.1.1
+    __slots__ = ("_credit", "_cwnd_prior", "_epoch", "_hystart", "_k", "_saved", "_srtt", "_w_est", "_w_max")
 
     def __init__(self, mss: int, now: Nanos) -> None:
         super().__init__(mss, now)
@@ -73,8 +29,10 @@ class Cubic(CongestionControl):
         self._w_max = 0.0  # segments
         self._w_est = 0.0
         self._k = 0.0  # seconds
+        self._cwnd_prior = 0.0  # window at the last reduction, segments
         self._credit = 0.0
         self._srtt: Nanos = 0
+        self._saved = (-1, 0.0, 0.0, 0.0, 0.0)
         self._hystart = HyStart()
 
     def on_ack(self, acked: int, rtt: Nanos, now: Nanos, in_flight: int) -> None:
@@ -83,8 +41,9 @@ class Cubic(CongestionControl):
             self._srtt = rtt if not self._srtt else self._srtt + (rtt - self._srtt >> 3)
         if self.cwnd < self.ssthresh:
             step = acked // CSS_GROWTH_DIVISOR if self._hystart.in_css else acked
+            initial = self.ssthresh >= INFINITE
             self.cwnd = min(self.cwnd + step, self.ssthresh, MAX_CWND)
-            if self._hystart.on_ack(acked, rtt, in_flight):
+            if initial and self._hystart.on_ack(acked, rtt, in_flight):
                 self.ssthresh = self.cwnd
             return
         self._avoid(acked, now)
@@ -103,9 +62,8 @@ class Cubic(CongestionControl):
         t = (now - self._epoch + self._srtt) / SEC
         target = C * (t - self._k) ** 3 + self._w_max
         target = min(max(target, cwnd), 1.5 * cwnd)  # §4.2: at most half as much again a round trip
-        segs = acked / mss
-        alpha = ALPHA_AIMD if self._w_est < self._prior_cwnd / mss else 1.0
-        self._w_est += alpha * segs / cwnd
+        alpha = ALPHA_AIMD if self._w_est < self._cwnd_prior else 1.0
+        self._w_est += alpha * acked / mss / cwnd
         if self._w_est > target:
             self.cwnd = min(max(self.cwnd, int(self._w_est * mss)), MAX_CWND)
             return
@@ -118,23 +76,25 @@ class Cubic(CongestionControl):
     def on_loss(self, in_flight: int, now: Nanos) -> None:
         """§4.6–4.7: cut to 0.7, and give up bandwidth faster when the last peak was higher."""
         self._remember()
+        self._saved = (self._epoch, self._w_max, self._w_est, self._k, self._cwnd_prior)
         cwnd = self.cwnd / self.mss
         self._w_max = cwnd * (1 + BETA) / 2 if cwnd < self._w_max else cwnd
+        self._cwnd_prior = cwnd
         self.ssthresh = max(int(self.cwnd * BETA), 2 * self.mss)
         self._epoch = -1
         self._credit = 0.0
 
     def on_rto(self, in_flight: int, now: Nanos) -> None:
-        """§4.8; slow start begins anew, without HyStart's memory (RFC 9406 §4.3)."""
+        """§4.8: the next congestion avoidance starts a curve of its own, from where slow start ends."""
         super().on_rto(in_flight, now)
-        self._hystart = HyStart()
+        self._w_max = 0.0
 
     def on_undo(self, now: Nanos) -> None:
-        """§4.9."""
+        """§4.9: the curve goes on as if nothing had been."""
         super().on_undo(now)
-        self._epoch = -1
+        self._epoch, self._w_max, self._w_est, self._k, self._cwnd_prior = self._saved
 
-    def on_idle(self, idle: Nanos, rto: Nanos) -> None:
-        """§5.8: the curve starts anew, so that idle time does not count as growth."""
-        super().on_idle(idle, rto)
-        self._epoch = -1
+    def on_tx_start(self, idle: Nanos, now: Nanos) -> None:
+        """§5.8: the curve stands still while nothing is sent."""
+        if self._epoch >= 0 and idle > 0:
+            self._epoch = min(self._epoch + idle, now)

@@ -1,4 +1,8 @@
-"""NewReno's window, RFC 5681 §3.1 with appropriate byte counting (RFC 3465)."""
+"""NewReno's window, RFC 5681 §3.1 with appropriate byte counting (RFC 3465).
+
+Deviation, Linux's: in slow start all that an ACK covers counts, whatever its size; RFC 3465 §2.2 would stop at two
+segments, which one ACK of a super-segment always exceeds.
+"""
 
 from stack.tcp.cc.base import MAX_CWND, CongestionControl
 from stack.units import Nanos
@@ -8,6 +12,7 @@ class Reno(CongestionControl):
     """One MSS a round trip, halved on loss."""
 
     name = "reno"
+    beta_ecn = 0.8  # RFC 8511 §4.1.1
     __slots__ = ("_credit",)
 
     def __init__(self, mss: int, now: Nanos) -> None:
@@ -15,7 +20,7 @@ class Reno(CongestionControl):
         self._credit = 0
 
     def on_ack(self, acked: int, rtt: Nanos, now: Nanos, in_flight: int) -> None:
-        """Slow start below ssthresh; above it one MSS per cwnd of acknowledged bytes."""
+        """Slow start below ssthresh; above it one MSS per cwnd of acknowledged bytes (RFC 3465 §2.1)."""
         if self.cwnd < self.ssthresh:
             grown = min(self.cwnd + acked, self.ssthresh, MAX_CWND)
             acked -= grown - self.cwnd
