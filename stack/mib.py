@@ -133,6 +133,7 @@ class Mib:
     TcpExtTCPSackRecovery: int = 0
     TcpExtTCPSACKReneging: int = 0
     TcpExtTCPSACKReorder: int = 0
+    TcpExtTCPTSReorder: int = 0
     TcpExtTCPLostRetransmit: int = 0
     TcpExtTCPFastRetrans: int = 0
     TcpExtTCPSlowStartRetrans: int = 0

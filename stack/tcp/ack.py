@@ -47,6 +47,7 @@ def ack_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
         and not board.lost_out
         and rec.tlp_high_seq < 0
         and not rec.dup_acks
+        and not rec.rack_dsack
         and not seg.flags & ECE
     ):
         _plain_ack(conn, ack, acked, seg.ts_ecr, now)

@@ -237,7 +237,7 @@ def resend(conn: "TcpConn", sent: Sent, end: int, now: Nanos) -> Packet:
     if conn.pacer is not None:
         conn.pacer.on_sent(size, now)
     conn.board.on_resent(sent, end, now)
-    stamp(counts, sent, False, now)
+    stamp(counts, sent)
     on_retransmit(conn, end - start, now)
     counts.bytes_retrans += size
     counts.bytes_sent += size
@@ -360,8 +360,12 @@ def _send_new(conn: "TcpConn", seq: int, size: int, fin: bool, now: Nanos, whole
         end += 1
     if conn.pacer is not None:
         conn.pacer.on_sent(size, now)
-    sent = Sent(seq, end, now, 0, now)
-    stamp(counts, sent, tcb.snd_una == tcb.snd_nxt, now)
+    if tcb.snd_una == tcb.snd_nxt:  # as rate.stamp() does, without the call
+        counts.delivered_at = counts.window_at = now
+    sent = Sent(seq, end, now, counts.delivered, counts.delivered_at)
+    sent.window_at = counts.window_at
+    if counts.app_limited:
+        sent.app_limited = True
     conn.board.on_sent(sent)
     tcb.snd_nxt = end
     counts.bytes_sent += size

@@ -15,10 +15,8 @@ if TYPE_CHECKING:
     from stack.tcp.conn import Counts, TcpConn
 
 
-def stamp(counts: "Counts", sent: Sent, idle: bool, now: Nanos) -> None:
-    """`sent` leaves, for the first time or again; `idle`: nothing was in flight."""
-    if idle:
-        counts.delivered_at = counts.window_at = now
+def stamp(counts: "Counts", sent: Sent) -> None:
+    """`sent` leaves again."""
     sent.delivered = counts.delivered
     sent.delivered_at = counts.delivered_at
     sent.window_at = counts.window_at

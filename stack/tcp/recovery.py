@@ -100,6 +100,8 @@ def _advance(conn: "TcpConn", acked: int, delivered: int, flight: int, dup: bool
     elif rec.ca == RECOVERY and acked and rec.undo_marker != NO_MARK and packet_delayed(conn, ts_ecr):
         if conn.board.retrans_out:
             return  # a late original: send new text, mend nothing more
+        rec.reord_seen += 1
+        conn.demux.mib.TcpExtTCPTSReorder += 1
         conn.demux.mib.TcpExtTCPPartialUndo += 1
         restore(conn, now, unmark=True)
         _open(conn)

@@ -60,7 +60,9 @@ def may_undo(conn: "TcpConn", ts_ecr: int) -> bool:
 def packet_delayed(conn: "TcpConn", ts_ecr: int) -> bool:
     """tcp_packet_delayed(): what was acknowledged is the original, or nothing has been sent again at all."""
     rec = conn.recovery
-    return rec.retrans_stamp >= 0 and conn.tcb.ts_ok and ts_ecr > 0 and older(ts_ecr, rec.retrans_stamp)
+    if rec.retrans_stamp < 0:
+        return conn.tcb.sack_ok
+    return conn.tcb.ts_ok and ts_ecr > 0 and older(ts_ecr, rec.retrans_stamp)
 
 
 def undo_by_dsack(conn: "TcpConn", now: Nanos) -> bool:

@@ -295,3 +295,104 @@ def test_sack_blocks_of_nonsense_are_ignored(wire):
         +1ms   in     .   1:1 ack 1 <sack 2000000000:2000001000>
         +0     check  sacked == 0 and ca_state == "open"
     """)
+
+
+@pytest.mark.rfc("6582", "6")
+def test_without_sack_recovery_ends_only_beyond_where_it_began(wire):
+    wire.established()
+    wire.play(
+        """
+        +0     app    send 20000
+        +0     out    .   1:10001/1000
+        +10ms  in     .   1:1 ack 1
+        +0     in     .   1:1 ack 1
+        +0     in     .   1:1 ack 1
+        +1ms   in     .   1:1 ack 1
+        +1ms   in     .   1:1 ack 1
+        +1ms   in     .   1:1 ack 1
+        +1ms   in     .   1:1 ack 1
+        +10ms  in     .   1:1 ack 10001               # exactly all that was outstanding
+        +0     check  ca_state == "recovery"
+        +1ms   in     .   1:1 ack 10001               # the copies draw duplicates, which mean nothing
+        +0     in     .   1:1 ack 10001
+        +0     in     .   1:1 ack 10001
+        +0     check  TcpExtTCPRenoRecovery == 1
+        +1ms   in     .   1:1 ack 11001
+        +0     check  ca_state == "open" and TcpExtTCPRenoRecovery == 1
+    """,
+        loose=True,
+    )
+
+
+@pytest.mark.rfc("6675", "4")
+@pytest.mark.wire(sysctl={"net.ipv4.tcp_recovery": "0"})
+def test_without_rack_losses_are_counted(wire):
+    wire.established(sack=True)
+    wire.play("""
+        +0     app    send 10000
+        +0     out    .   1:10001/1000
+        +10ms  in     .   1:1 ack 1 <sack 1001:2001>
+        +50ms  in     .   1:1 ack 1 <sack 1001:3001>  # time alone does not tell
+        +0     check  lost == 0
+        +1ms   in     .   1:1 ack 1 <sack 1001:3001 5001:6001>
+        +0     out    .   1:1001
+        +0     check  lost == 1 and ca_state == "recovery"
+        +1ms   in     .   1:1 ack 1 <sack 7001:10001 5001:6001 1001:3001>
+        +0     out    .   3001:5001/1000
+        +0     out    .   6001:7001
+        +0     check  lost == 4 and TcpExtTCPTimeouts == 0
+    """)
+
+
+@pytest.mark.rfc("8985", "6.3")
+def test_what_left_too_late_to_be_acknowledged_survives_a_timeout(wire):
+    wire.established()
+    wire.play("""
+        +0     app    send 1000
+        +0     out    P.  1:1001
+        +10ms  in     .   1:1 ack 1001
+        +0     app    send 3000
+        +0     out    .   1001:4001/1000
+        +205ms app    send 2000
+        +0     out    .   4001:6001/1000
+        +0..5ms out   .   1001:2001
+        +0     check  ca_state == "loss" and lost == 3 and unacked == 5 and snd_cwnd == 3
+    """)
+
+
+@pytest.mark.rfc("8985", "6.2")
+def test_each_round_with_a_dsack_widens_the_reordering_window(wire):
+    wire.established(sack=True)
+    wire.play(
+        """
+        +0     app    send 60000
+        +0     out    .   1:10001/1000
+        +10ms  in     .   1:1 ack 1 <sack 1001:2001>
+        +1ms   in     .   1:1 ack 2001                # only late: the network reorders
+        +0     check  TcpExtTCPSACKReorder == 1
+        +1ms   in     .   1:1 ack 2001 <sack 3001:4001>
+        +5ms   check  TcpRetransSegs == 1
+        +0     in     .   1:1 ack 4001                # and this was even later
+        +10ms  in     .   1:1 ack 4001 <sack 2001:3001>
+        +0     check  dsack_dups == 1
+        +1ms   in     .   1:1 ack 6001
+    """,
+        loose=True,
+    )
+    assert wire.conn.recovery.reo_wnd_mult == 2
+
+
+@pytest.mark.rfc("9937", "6.2")
+def test_a_safe_ack_sends_one_segment_more(wire):
+    """Most of the flight is lost: the pipe is below ssthresh, and an ACK that advances without new loss grows it."""
+    wire.established(sack=True)
+    wire.play("""
+        +0     app    send 10000
+        +0     out    .   1:10001/1000
+        +10ms  in     .   1:1 ack 1 <sack 9001:10001>
+        +2ms..4ms out .   1:1001
+        +10ms  in     .   1:1 ack 1001 <sack 9001:10001>
+        +0     out    .   1001:3001/1000
+        +10ms  in     .   1:1 ack 3001 <sack 9001:10001>
+        +0     out    .   3001:6001/1000
+    """)

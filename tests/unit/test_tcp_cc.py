@@ -5,9 +5,12 @@ import math
 
 import pytest
 
+from stack.config import CC_NAMES
 from stack.errors import StackError
+from stack.minmax import Windowed
 from stack.tcp.cc import CONGESTION_CONTROLS, make_congestion_control
 from stack.tcp.cc.base import INFINITE, CongestionControl
+from stack.tcp.cc.hystart import HyStart
 from stack.units import MSEC, SEC
 
 MSS = 1000
@@ -172,3 +175,128 @@ def test_hystart_stays_in_slow_start_while_the_round_trip_holds():
     for n in range(6):
         a_round(cc, n * 40 * MSEC, 40 * MSEC)
     assert cc.in_slow_start()
+
+
+def test_sysctls_know_all_that_there_are():
+    assert set(CC_NAMES) == set(CONGESTION_CONTROLS)
+
+
+@pytest.mark.rfc("9406", "4.3")
+def test_hystart_is_for_the_first_slow_start_only():
+    cc = make_congestion_control("cubic", MSS, 0)
+    cc.on_rto(10 * MSS, 0)
+    cc.ssthresh = 10_000 * MSS
+    rtt = 40 * MSEC
+    for n in range(8):
+        a_round(cc, n * 40 * MSEC, rtt)
+        rtt += 8 * MSEC
+    assert cc.cwnd == 256 * MSS  # one doubled eight times, whatever the delay
+
+
+@pytest.mark.rfc("9406", "4.2")
+def test_a_false_alarm_resumes_slow_start():
+    hystart = HyStart()
+    for rtt in (40, 40, 60, 60):
+        for _ in range(10):
+            hystart.on_ack(MSS, rtt * MSEC, 10 * MSS)
+    assert hystart.in_css
+    for _ in range(20):
+        hystart.on_ack(MSS, 40 * MSEC, 10 * MSS)
+    assert not hystart.in_css
+
+
+@pytest.mark.rfc("9438", "4.8")
+def test_after_a_timeout_the_curve_starts_where_slow_start_ends():
+    cc = make_congestion_control("cubic", MSS, 0)
+    cc.cwnd = 1000 * MSS
+    cc.on_rto(1000 * MSS, 0)
+    cc.cwnd = cc.ssthresh
+    for n in range(20):
+        a_round(cc, n * 100 * MSEC, 100 * MSEC)
+    wanted = 700 + 0.4 * 2.0**3  # K = 0: convex from the start, not up to the old peak
+    assert cc.cwnd / MSS == pytest.approx(wanted, rel=0.02)
+
+
+@pytest.mark.rfc("9438", "4.9")
+def test_undo_lets_the_curve_go_on():
+    cc = after_loss(1000)
+    for n in range(1, 40):
+        a_round(cc, n * 100 * MSEC, 100 * MSEC)
+    before = cc.cwnd
+    twin = (cc._epoch, cc._w_max, cc._k)
+    cc.on_loss(cc.cwnd, 4 * SEC)
+    cc.on_undo(4 * SEC)
+    assert cc.cwnd == before
+    assert (cc._epoch, cc._w_max, cc._k) == twin
+
+
+@pytest.mark.rfc("9438", "5.8")
+def test_the_curve_stands_still_while_nothing_is_sent():
+    busy, paused = after_loss(1000), after_loss(1000)
+    for n in range(1, 20):
+        for each in (busy, paused):
+            a_round(each, n * 100 * MSEC, 100 * MSEC)
+    paused.on_tx_start(60 * SEC, 62 * SEC)
+    a_round(busy, 2 * SEC, 100 * MSEC)
+    a_round(paused, 62 * SEC, 100 * MSEC)
+    assert paused.cwnd == pytest.approx(busy.cwnd, rel=0.02)
+
+
+@pytest.mark.rfc("8511", "3.1")
+@pytest.mark.parametrize(("name", "kept"), [("reno", 80), ("cubic", 85)])
+def test_a_mark_costs_less_than_a_loss_where_abe_is_on(name, kept):
+    cc = make_congestion_control(name, MSS, 0)
+    cc.cwnd = 100 * MSS
+    cc.abe = True
+    cc.on_ecn(100 * MSS, 0)
+    assert cc.ssthresh == kept * MSS
+
+
+@pytest.mark.rfc("8257", "3.3")
+def test_dctcp_cuts_by_the_share_of_marks():
+    cc = make_congestion_control("dctcp", MSS, 0)
+    cc.cwnd = 100 * MSS
+    assert cc.needs_ecn
+    for _ in range(5000):
+        cc.on_marks(2 * MSS, 0, 0)
+    assert cc.info(0)["dctcp_alpha"] < 32  # decays by a sixteenth a window
+    cc.on_ecn(100 * MSS, 0)
+    assert cc.ssthresh > 98 * MSS
+    for _ in range(5000):
+        cc.on_marks(2 * MSS, 2 * MSS, 0)
+    assert cc.info(0)["dctcp_alpha"] > 960
+    cc.on_ecn(100 * MSS, 0)
+    assert cc.ssthresh == pytest.approx(51 * MSS, abs=2 * MSS)
+
+
+@pytest.mark.rfc("8257", "3.5")
+def test_dctcp_halves_on_loss():
+    cc = make_congestion_control("dctcp", MSS, 0)
+    cc.cwnd = 100 * MSS
+    cc.on_loss(100 * MSS, 0)
+    assert cc.ssthresh == 50 * MSS
+
+
+@pytest.mark.rfc("7661", "4")
+def test_an_unused_window_shrinks_half_way_to_what_was_used():
+    cc = make_congestion_control("reno", MSS, 0)
+    cc.cwnd = 100 * MSS
+    cc.ssthresh = 20 * MSS
+    cc.on_unused(40 * MSS)
+    assert cc.cwnd == 70 * MSS
+    assert cc.ssthresh == 75 * MSS
+    cc.on_unused(0)
+    assert cc.cwnd == 40 * MSS  # the initial window counts as used
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_windowed_extreme_is_close_to_the_true_one(sign):
+    pick = max if sign > 0 else min
+    filt = Windowed(sign, 100)
+    values = [1000 + 37 * (n * 7919 % 101) for n in range(1000)]
+    for at, value in enumerate(values):
+        filt.update(value, at)
+        recent = values[max(0, at - 100) : at + 1]
+        assert min(values) <= filt.best <= max(values)
+        assert sign * filt.best >= sign * pick(values[max(0, at - 20) : at + 1])
+        assert sign * filt.best <= sign * pick(recent)
