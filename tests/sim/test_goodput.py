@@ -78,7 +78,7 @@ def test_no_cell_falls_far_below_what_theory_allows(loss):
     for row in rows():
         if row[0] != loss:
             continue
-        _, rtt, queue = row
+        _, rtt, _queue = row
         ideal = RATE / 1e6
         if loss:
             ideal = min(ideal, 1448 * 8 * 1.22 / (rtt / 1000 * loss**0.5) / 1e6)
