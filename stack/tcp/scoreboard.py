@@ -84,7 +84,6 @@ class Scoreboard:
         self._recs: list[Sent] = []
         self._head = 0
         self._ring = Sent(0, 0, 0, 0, 0)  # joins the ends of the ring: neither sacked nor (lost and not sent again)
-        self._ring.time_next = self._ring.time_prev = self._ring
         self._resend: list[tuple[int, int, Sent]] = []  # heap of lost records, lowest sequence first
         self._lefts: list[int] = []  # SACKed ranges, merged, edges in two sorted lists
         self._rights: list[int] = []
@@ -99,10 +98,10 @@ class Scoreboard:
         """A new transmission beyond everything sent so far."""
         self._recs.append(rec)
         ring = self._ring
-        last = ring.time_prev
+        last = ring.time_prev or ring
         rec.time_prev = last
         rec.time_next = ring
-        last.time_next = ring.time_prev = rec  # type: ignore[union-attr]
+        last.time_next = ring.time_prev = rec
 
     def _link(self, rec: Sent, after: Sent | None) -> None:
         """Put `rec` into the ring behind `after`; None: it left last."""
@@ -115,8 +114,11 @@ class Scoreboard:
     def _unlink(self, rec: Sent) -> None:
         before, nxt = rec.time_prev, rec.time_next
         if before is not None and nxt is not None:
-            before.time_next = nxt
-            nxt.time_prev = before
+            if before is nxt:  # it was alone; an empty ring refers to nothing, or it would be garbage of its own
+                before.time_next = before.time_prev = None
+            else:
+                before.time_next = nxt
+                nxt.time_prev = before
             rec.time_next = rec.time_prev = None
 
     def by_time(self) -> Iterator[Sent]:
@@ -348,7 +350,7 @@ class Scoreboard:
     def _sort_ring(self) -> None:
         """Make the ring anew after records returned to it; rare, O(n log n)."""
         ring = self._ring
-        ring.time_next = ring.time_prev = ring
+        ring.time_next = ring.time_prev = None
         live = [rec for rec in self._recs[self._head :] if not rec.sacked and (not rec.lost or rec.resent)]
         for rec in sorted(live, key=attrgetter("sent_at", "end")):
             self._link(rec, None)
@@ -381,9 +383,10 @@ class Scoreboard:
 
     def clear(self) -> None:
         """Forget everything."""
+        for rec in self.by_time():
+            self._unlink(rec)
         self._recs.clear()
         self._head = 0
-        self._ring.time_next = self._ring.time_prev = self._ring
         self._resend.clear()
         self._lefts, self._rights = [], []
         self.sacked_out = self.lost_out = self.retrans_out = 0
