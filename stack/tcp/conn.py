@@ -22,8 +22,8 @@ from stack.tcp.fastopen import ClientOpen, ServerOpen
 from stack.tcp.info import TcpInfo
 from stack.tcp.offer import advertised_mss, window_shift
 from stack.tcp.options import OptionValue, TcpOptions, check_option
-from stack.tcp.plpmtud import MtuSearch
 from stack.tcp.pacing import Pacer
+from stack.tcp.plpmtud import MtuSearch
 from stack.tcp.rcvbuf import ReceiveBuffer
 from stack.tcp.recvq import RecvQueue
 from stack.tcp.rtt import Rtt

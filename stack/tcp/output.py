@@ -18,8 +18,8 @@ from stack.tcp.cwv import before_burst, program_is_the_limit, window_is_the_limi
 from stack.tcp.ecn import ECT0, flags_for, syn_flags
 from stack.tcp.fastopen import ClientOpen, text_in_syn
 from stack.tcp.fastopen import option as fastopen_option
-from stack.tcp.plpmtud import next_probe
 from stack.tcp.pacing import Pacer
+from stack.tcp.plpmtud import next_probe
 from stack.tcp.rate import stamp
 from stack.tcp.scoreboard import Sent
 from stack.tcp.state import CLOSED, DRAINING, SYN_RECEIVED, SYN_SENT
