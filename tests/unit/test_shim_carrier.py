@@ -9,6 +9,7 @@ import pytest
 from nuse.shim import carrier
 from nuse.shim.pump import READ, Pump
 from stack.errors import StackError
+from stack.tcp.options import TcpOptions
 
 IN, OUT, HUP, ERR, RDHUP = select.POLLIN, select.POLLOUT, select.POLLHUP, select.POLLERR, select.POLLRDHUP
 
@@ -99,6 +100,7 @@ class FakeConn:
     def __init__(self):
         self.sent, self.send_space = [], 1 << 20
         self.incoming, self.peer_closed, self.dead = bytearray(), False, False
+        self.options = TcpOptions()
 
     @property
     def readable(self):
