@@ -82,6 +82,7 @@ def _discard(_iovec: Sequence[Buffer]) -> bool:
     return False
 
 
+IP_MAX = 65535  # largest packet of a device that says nothing else
 NOWHERE = (_discard, 1)  # where packets for a link without device go
 
 
@@ -109,6 +110,7 @@ class Driver:
         if not link.offload:
             device = SoftwareOffload(device)
             link.offload = True
+        link.gso_max = getattr(device, "gso_max", IP_MAX)
         cost = getattr(device, "write_cost", 1)
         port = self.ports[link] = Port(link, device, READ_BATCH if cost == 1 else READ_BATCH_WIRE)
         self._writers[link] = (device.write, cost)

@@ -7,6 +7,7 @@ to 64 KB whose payload checksum nobody computed. That is the stack's speed: Pyth
 import errno
 import fcntl
 import os
+import re
 import socket
 import struct
 from collections.abc import Sequence
@@ -23,7 +24,9 @@ OFFLOAD_ALL = OFFLOAD_TCP | TUN_F_USO4 | TUN_F_USO6  # USO: Linux 6.2
 
 SIOCSIFTXQLEN = 0x8943
 TX_QUEUE = 10_000  # packets; the kernel's 500 overflow under one bulk sender
-LARGEST = VNET_LEN + 65535  # a super-segment is at most one IP packet long
+LARGEST = VNET_LEN + 65535  # what the kernel hands over is at most one IP packet long
+BIG_TCP_SINCE = (6, 3)  # Linux that takes IPv4 packets of more than 64 KB (total length 0) from a device
+BIG_TCP_MAX = 192 << 10  # measured: beyond three times 64 KB the processor's cache has no more to give
 DEVICE_FILE = "/dev/net/tun"
 GONE = (errno.EBADFD, errno.EFAULT)  # what reads and writes say after `ip link del`
 
@@ -35,7 +38,7 @@ class TunError(OSError):
 class Tun:
     """One TUN device, non-blocking. `name` may be that of an existing persistent device."""
 
-    __slots__ = ("_device", "_fd", "dropped", "gone", "name", "offload", "write_errors")
+    __slots__ = ("_device", "_fd", "dropped", "gone", "gso_max", "name", "offload", "write_errors")
 
     def __init__(self, name: str = "", *, offload: bool = True, queue_len: int = TX_QUEUE) -> None:
         """Open or create the device; it still needs addresses and `up` (nuse/hostnet.py). Raises TunError.
@@ -55,6 +58,7 @@ class Tun:
         self.gone = False  # somebody deleted the device
         try:
             self.offload = _set_offload(self._fd, offload)
+            self.gso_max = BIG_TCP_MAX if self.offload and _kernel() >= BIG_TCP_SINCE else 65535  # that we may write
             os.set_blocking(self._fd, False)
             os.set_inheritable(self._fd, False)
             _set_queue(self.name, queue_len)
@@ -109,6 +113,12 @@ def _set_offload(fd: int, wanted: bool) -> bool:
         return True
     fcntl.ioctl(fd, TUNSETOFFLOAD, 0)
     return False
+
+
+def _kernel() -> tuple[int, int]:
+    """Version of the running kernel; (0, 0) if its name is none that we understand."""
+    found = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def _set_queue(name: str, length: int) -> None:

@@ -26,7 +26,7 @@ from stack.tcp.pacing import Pacer
 from stack.tcp.plpmtud import MtuSearch
 from stack.tcp.rcvbuf import ReceiveBuffer
 from stack.tcp.recvq import RecvQueue
-from stack.tcp.rtt import Rtt
+from stack.tcp.rtt import NEAR, Rtt
 from stack.tcp.scoreboard import Scoreboard
 from stack.tcp.sendq import SendQueue
 from stack.tcp.snapshot import make_info
@@ -285,7 +285,7 @@ class TcpConn:
         self.flow_label = (
             demux.isn.port_offset(self.key) & 0xFFFFF if self.v6 and demux.sysctl.auto_flowlabels & 1 else 0
         )
-        self.hdr = bytearray(10 + 40 + 60)
+        self.hdr = bytearray(10 + 40 + 8 + 60)  # virtio, IPv6, jumbo payload, TCP
         self.pseudo_sum = 0
         self.ip_base = 0  # 0: to be computed
         self.ip_frag = 0
@@ -325,7 +325,7 @@ class TcpConn:
         if self.options.sndbuf:
             return self.options.sndbuf
         _least, first, most = self.demux.sysctl.tcp_wmem
-        if 0 < self.rtt.min_rtt < MSEC and most > NEAR_SNDBUF:
+        if 0 < self.rtt.min_rtt < NEAR and most > NEAR_SNDBUF:
             most = NEAR_SNDBUF
         return min(most, max(first, MIN_SNDBUF, 2 * self.cc.cwnd))
 

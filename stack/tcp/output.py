@@ -1,8 +1,9 @@
 """The only mouth of a connection: `next_packet` decides what goes out next and builds it.
 
 Order: RST; SYN or SYN-ACK; lost text again; new text and FIN; probes; a bare ACK. Text leaves as views, up to one 64 KB
-super-segment at a time on a link with offload, which the device or the kernel cuts (IFF_VNET_HDR). The headers of one
-packet are written into the connection's own buffer; the caller sends or copies them before it asks again.
+super-segment at a time on a link with offload, which the device or the kernel cuts (IFF_VNET_HDR); on a near link that
+can, larger ones still (BIG TCP). The headers of one packet are written into the connection's own buffer; the caller
+sends or copies them before it asks again.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from stack.tcp.fastopen import option as fastopen_option
 from stack.tcp.pacing import Pacer
 from stack.tcp.plpmtud import next_probe
 from stack.tcp.rate import stamp
+from stack.tcp.rtt import NEAR
 from stack.tcp.scoreboard import Sent
 from stack.tcp.state import CLOSED, DRAINING, SYN_RECEIVED, SYN_SENT
 from stack.tcp.undo import on_retransmit
@@ -39,6 +41,9 @@ _NO_VIEWS: list[memoryview] = []
 IP4 = Struct("!BBHHHBBH4s4s")
 IP6 = Struct("!IHBB16s16s")
 TCP = Struct("!HHIIHHHH")
+JUMBO = Struct("!BBBBI")  # hop-by-hop header with the jumbo payload option alone, RFC 2675 §2
+JUMBO_OPTION, JUMBO_OPTION_LEN = 0xC2, 4
+IP_MAX = 65535  # what the length field of an IP header can say
 DF = 0x4000
 CORK_MAX = 200 * MSEC
 MAX_OPTIONS = 40
@@ -164,11 +169,18 @@ def _syn(conn: "TcpConn", now: Nanos) -> Packet:
 
 
 def _max_payload(conn: "TcpConn", mss: int) -> int:
-    """Largest text of one packet: a whole number of segments on a link with offload, one segment otherwise."""
+    """Largest text of one packet: a whole number of segments on a link with offload, one segment otherwise.
+
+    BIG TCP only where a round trip is short: elsewhere such bursts are for the network to bear (as Linux, which lets
+    tcp_tso_autosize grow a super-segment with the nearness of the peer).
+    """
     link = conn.link
     if not link.offload:
         return mss
-    limit = min(link.gso_max, 65535) - 120
+    limit = link.gso_max
+    if limit > IP_MAX and not 0 < conn.rtt.min_rtt < NEAR:
+        limit = IP_MAX
+    limit -= 120
     if conn.pacer is not None:
         limit = conn.pacer.burst(mss, limit)
     return limit - limit % mss if limit > mss else mss
@@ -466,8 +478,10 @@ def build(
             ect = ECT0
             gso_ecn = GSO_ECN if flags & CWR else 0
     opt_len = len(options)
-    l3_len = 40 if conn.v6 else 20
     tcp_len = 20 + ts_len + opt_len
+    l3_len = 20
+    if conn.v6:
+        l3_len = 40 if tcp_len + size <= IP_MAX else 48
     l4 = VNET_LEN + l3_len
     end = l4 + tcp_len
     ack = 0
@@ -488,13 +502,17 @@ def build(
     if not conn.ip_base:
         _cache_ip(conn)
     if conn.v6:
-        IP6.pack_into(
-            hdr, VNET_LEN, conn.ip_base | ect << 20, tcp_len + size, 6, conn.ttl, conn.local[0], conn.remote[0]
-        )
+        length, after = tcp_len + size, 6
+        if length > IP_MAX:
+            JUMBO.pack_into(hdr, VNET_LEN + 40, 6, 0, JUMBO_OPTION, JUMBO_OPTION_LEN, length + 8)
+            length = after = 0
+        IP6.pack_into(hdr, VNET_LEN, conn.ip_base | ect << 20, length, after, conn.ttl, conn.local[0], conn.remote[0])
     else:
         ident = conn.ip_id
         conn.ip_id = (ident + segs) & 0xFFFF
         total = 20 + tcp_len + size
+        if total > IP_MAX:
+            total = 0  # BIG TCP over IPv4, Linux 6.3: whoever cuts the packet knows its length anyway
         tos, frag, ttl = conn.tos | ect, conn.ip_frag, conn.ttl
         csum = -(conn.ip_base + ect + total + ident) % 0xFFFF
         IP4.pack_into(hdr, VNET_LEN, 0x45, tos, total, ident, frag, ttl, 6, csum, conn.local[0], conn.remote[0])

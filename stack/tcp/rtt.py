@@ -8,6 +8,8 @@ is never closer than that floor to the RTT itself; the initial value is one seco
 from stack.minmax import Windowed
 from stack.units import MSEC, SEC, USEC, Nanos
 
+NEAR: Nanos = MSEC  # a shorter round trip than this never left the machine, or the room
+
 
 class Rtt:
     """srtt, rttvar, rto and the windowed minimum, all in ns."""
