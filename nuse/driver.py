@@ -258,7 +258,10 @@ class Driver:
     def _on_drop(self, link: Link) -> None:
         link.stats.tx_dropped += 1
         port = self.ports.get(link)
-        if port is not None and getattr(port.device, "gone", False):
+        if port is None:
+            return
+        link.gso_max = getattr(port.device, "gso_max", IP_MAX)
+        if getattr(port.device, "gone", False):
             self._give_up(link)
 
     def _give_up(self, link: Link) -> None:

@@ -24,9 +24,11 @@ OFFLOAD_ALL = OFFLOAD_TCP | TUN_F_USO4 | TUN_F_USO6  # USO: Linux 6.2
 
 SIOCSIFTXQLEN = 0x8943
 TX_QUEUE = 10_000  # packets; the kernel's 500 overflow under one bulk sender
-LARGEST = VNET_LEN + 65535  # what the kernel hands over is at most one IP packet long
+IP_MAX = 65535
+LARGEST = VNET_LEN + IP_MAX  # what the kernel hands over is at most one IP packet long
 BIG_TCP_SINCE = (6, 3)  # Linux that takes IPv4 packets of more than 64 KB (total length 0) from a device
-BIG_TCP_MAX = 192 << 10  # measured: beyond three times 64 KB the processor's cache has no more to give
+BIG_TCP_MAX = 512 << 10  # the kernel keeps a packet in 17 pieces of 32 KB at the most
+TOO_LARGE = (errno.ENOBUFS, errno.ENOMEM, errno.EMSGSIZE)  # its memory has no such pieces, now
 DEVICE_FILE = "/dev/net/tun"
 GONE = (errno.EBADFD, errno.EFAULT)  # what reads and writes say after `ip link del`
 
@@ -58,7 +60,7 @@ class Tun:
         self.gone = False  # somebody deleted the device
         try:
             self.offload = _set_offload(self._fd, offload)
-            self.gso_max = BIG_TCP_MAX if self.offload and _kernel() >= BIG_TCP_SINCE else 65535  # that we may write
+            self.gso_max = BIG_TCP_MAX if self.offload and _kernel() >= BIG_TCP_SINCE else IP_MAX  # that we may write
             os.set_blocking(self._fd, False)
             os.set_inheritable(self._fd, False)
             _set_queue(self.name, queue_len)
@@ -93,6 +95,8 @@ class Tun:
         except OSError as exc:
             self.write_errors += 1
             self.gone |= exc.errno in GONE
+            if exc.errno in TOO_LARGE:
+                self.gso_max = max(self.gso_max // 2, IP_MAX)
             return False
         return True
 

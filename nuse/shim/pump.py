@@ -14,6 +14,7 @@ from nuse.shim.poller import ERR, HUP, IN, OUT, Poller
 from stack.errors import StackError
 
 READ = 1 << 18  # bytes a read may take from the program at once
+READ_BULK = 1 << 20  # the same when the one before it was that large
 WRITE = 1 << 20  # bytes offered to the program at once
 READS = 4  # chunks per turn, so that one bulk sender leaves the others their share
 
@@ -42,6 +43,7 @@ class Pump:
         "_hup",
         "_mask",
         "_poller",
+        "_read",
         "_reset",
         "_wake",
         "conn",
@@ -59,6 +61,7 @@ class Pump:
         self._poller = poller
         self._ends = ends
         self._wake = wake
+        self._read = READ  # how much to ask the carrier for
         self._eof = False  # nothing more comes from the program
         self._hup = False  # the program has closed; the poller no longer watches
         self._reset = False  # the program closed with unread data, told by a write
@@ -124,7 +127,7 @@ class Pump:
                 self._want(self._mask & ~IN)  # until WRITABLE
                 return
             try:
-                data = os.read(self.fd, min(READ, room) if conn.options.notsent_lowat else READ)
+                data = os.read(self.fd, min(self._read, room) if conn.options.notsent_lowat else self._read)
             except BlockingIOError:
                 break
             except ConnectionResetError:
@@ -140,7 +143,9 @@ class Pump:
             except StackError:  # reset or timed out meanwhile: FAILED is on its way, and nobody will read this
                 self._want(self._mask & ~IN)
                 return
-            if len(data) < READ // 4:
+            size = len(data)
+            self._read = READ_BULK if size >= READ else READ
+            if size < READ // 4:
                 break
         if self._hup:
             self._poller.soon(self._read_on)

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 SockAddr = tuple[bytes, int]
 MIN_SNDBUF = 131072
-NEAR_SNDBUF = 1 << 20
+NEAR_SNDBUF = 2 << 20
 NO_FIN = -1
 FIN_TIMEOUT_MAX = 120  # seconds
 
