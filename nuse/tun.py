@@ -27,7 +27,8 @@ TX_QUEUE = 10_000  # packets; the kernel's 500 overflow under one bulk sender
 IP_MAX = 65535
 LARGEST = VNET_LEN + IP_MAX  # what the kernel hands over is at most one IP packet long
 BIG_TCP_SINCE = (6, 3)  # Linux that takes IPv4 packets of more than 64 KB (total length 0) from a device
-BIG_TCP_MAX = 512 << 10  # the kernel keeps a packet in 17 pieces of 32 KB at the most
+# The kernel keeps a packet in 17 pieces at the most, of 32 KB but for the last three, which are 16, 8 and 4 KB.
+BIG_TCP_MAX = 15 * 32768
 TOO_LARGE = (errno.ENOBUFS, errno.ENOMEM, errno.EMSGSIZE)  # its memory has no such pieces, now
 DEVICE_FILE = "/dev/net/tun"
 GONE = (errno.EBADFD, errno.EFAULT)  # what reads and writes say after `ip link del`

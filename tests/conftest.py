@@ -50,4 +50,4 @@ def wire(request: pytest.FixtureRequest) -> "Trace":
     marker = request.node.get_closest_marker("wire")
     keywords = {name: value for name, value in marker.kwargs.items() if name != "only"} if marker else {}
     kind = request.param
-    return Trace(v6=kind == "v6", offload=kind == "offload", wrap=kind == "wrap", **keywords)
+    return Trace(v6="6" in kind, offload="offload" in kind, wrap=kind == "wrap", **keywords)

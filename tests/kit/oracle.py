@@ -92,13 +92,14 @@ def joined(buffers: Buffer | Iterable[Buffer]) -> bytes:
 
 def decode(buffers: Buffer | Sequence[Buffer], *, mtu: int = 0) -> Packet:
     """Parse and verify one emitted packet. Raises BadPacket."""
-    raw = joined(buffers)
+    original = joined(buffers)
+    raw = without_jumbo(original)
     flags, gso_type, hdr_len, gso_size, csum_start, csum_offset = VNET.unpack_from(raw)
     if flags & ~(NEEDS_CSUM | DATA_VALID):
         raise BadPacket(f"vnet flags {flags:#x}")
     partial = bool(flags & NEEDS_CSUM)
     net = raw[10:]
-    packet = _decode_ip(raw, net, gso_size if gso_type else 0, partial)
+    packet = _decode_ip(original, net, gso_size if gso_type else 0, partial)
     l4 = _l4_offset(net)
     if partial and (csum_start != l4 or csum_offset != {6: 16, 17: 6, 1: 2, 58: 2}.get(packet.proto)):
         raise BadPacket(f"csum_start {csum_start} csum_offset {csum_offset}, transport header at {l4}")
@@ -117,9 +118,23 @@ def decode(buffers: Buffer | Sequence[Buffer], *, mtu: int = 0) -> Packet:
         raise BadPacket(f"gso_size {gso_size} without gso_type")
     if mtu and gso_type and header + gso_size > mtu:
         raise BadPacket(f"gso_size {gso_size} + {header} of headers on a link of MTU {mtu}")
-    for part in segments(raw):
+    for part in segments(original):
         verify(part)
     return packet
+
+
+def without_jumbo(raw: bytes) -> bytes:
+    """BIG TCP over IPv6 without its hop-by-hop header, which must hold the jumbo payload option (RFC 2675 §2) alone."""
+    net = memoryview(raw)[10:]
+    if len(net) <= 65575 or net[0] >> 4 != 6:
+        return raw
+    if (net[6], bytes(net[40:44])) != (0, b"\x06\0\xc2\x04"):
+        raise BadPacket("more than a length field can say, and no jumbo payload option")
+    if int.from_bytes(net[44:48], "big") != len(net) - 40:
+        raise BadPacket("jumbo payload length")
+    flags, gso_type, hdr_len, gso_size, csum_start, csum_offset = VNET.unpack_from(raw)
+    head = VNET.pack(flags, gso_type, hdr_len - 8, gso_size, csum_start - 8, csum_offset)
+    return b"".join((head, net[:6], b"\x06", net[7:40], net[48:]))
 
 
 def _decode_ip(raw: bytes, net: bytes, gso_size: int, partial: bool) -> Packet:
@@ -127,13 +142,13 @@ def _decode_ip(raw: bytes, net: bytes, gso_size: int, partial: bool) -> Packet:
         raise BadPacket("neither IPv4 nor IPv6")
     if net[0] >> 4 == 4:
         ip = dpkt.ip.IP(net)
-        if ip.len != len(net):
+        if ip.len != (0 if gso_size and len(net) > 65535 else len(net)):
             raise BadPacket(f"IP length {ip.len}, {len(net)} bytes there")
         if dpkt.dpkt.in_cksum(net[: ip.hl * 4]) != 0:
             raise BadPacket("IP header checksum")
         return Packet(raw, 4, ip.src, ip.dst, ip.p, ip.ttl, ip.tos, bool(ip.df), ip.id, gso_size, partial)
     ip6 = dpkt.ip6.IP6(net)
-    if ip6.plen + 40 != len(net):
+    if ip6.plen != (0 if gso_size and len(net) > 65575 else len(net) - 40):
         raise BadPacket(f"IPv6 payload length {ip6.plen}, {len(net) - 40} bytes there")
     return Packet(raw, 6, ip6.src, ip6.dst, ip6.p, ip6.hlim, ip6.fc, True, ip6.flow, gso_size, partial)
 
@@ -216,7 +231,7 @@ def _complete(net: bytearray, l4: int, offset: int) -> None:
 
 def segments(buffers: Buffer | Sequence[Buffer]) -> list[bytes]:
     """The plain packets that a kernel would put on the wire: whole checksums, each with a zero vnet header."""
-    raw = joined(buffers)
+    raw = without_jumbo(joined(buffers))
     flags, gso_type, _, gso_size, csum_start, csum_offset = VNET.unpack_from(raw)
     net = bytearray(memoryview(raw)[10:])
     if not gso_type:

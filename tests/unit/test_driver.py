@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from kit.recorder import Endpoint, Recorder, turns
-from nuse.device import pair
+from nuse.device import PairEnd, pair
 from nuse.driver import READ_BATCH, SEND_BUDGET, Driver
 from nuse.loop import Alarm, monotonic_ns, run
 from stack.ip.link import Link
@@ -201,6 +201,31 @@ def test_a_device_that_is_gone_takes_its_link_down_once(caplog: pytest.LogCaptur
 
     run(main())
     assert caplog.text.count("is gone") == 1
+
+
+def test_a_device_that_finds_a_packet_too_large_is_asked_for_smaller_ones() -> None:
+    class Tight(PairEnd):
+        gso_max = 400_000
+
+        def write(self, iovec: object) -> bool:
+            self.gso_max = 200_000
+            return False
+
+    async def main() -> None:
+        stack = Recorder()
+        driver = Driver(stack)
+        link = Link("tun0", 2)
+        driver.attach(link, Tight())
+        assert link.gso_max == 400_000
+        stack.out.append((link, [b"x"]))
+        driver.flush()
+        assert link.gso_max == 200_000
+        driver.detach(link)
+        driver.attach(link, PairEnd())
+        assert link.gso_max == 65_535
+        driver.close()
+
+    run(main())
 
 
 def test_detach_hands_the_device_back_open() -> None:
