@@ -1,6 +1,7 @@
 """BIG TCP: super-segments of more than 64 KB, where the device takes them and the peer is near."""
 
 import pytest
+
 from kit.oracle import decode, joined
 
 pytestmark = pytest.mark.wire(only="offload offload6")
