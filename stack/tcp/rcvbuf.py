@@ -3,10 +3,14 @@
 Once per round trip it compares what the program took with what it took the round trip before, and makes the buffer
 twice that plus room for growth, so the window never limits a sender that the program keeps up with. The round trip is
 measured without timestamps: the time a whole window takes to arrive. Deviation: the buffer counts text only, as
-overhead is bounded elsewhere (tcp/recvq.py), so the window is all of it.
+overhead is bounded elsewhere (tcp/recvq.py), so the window is all of it. And where a window arrives within a
+millisecond the buffer stops at NEAR_RCVBUF: a larger one only lets the host queue more than the processor's cache holds.
 """
 
+from stack.tcp.rtt import NEAR
 from stack.units import Nanos
+
+NEAR_RCVBUF = 3 << 20
 
 
 class ReceiveBuffer:
@@ -48,7 +52,8 @@ class ReceiveBuffer:
             if self.auto:
                 want = 2 * copied + 16 * mss
                 want += 2 * (want * (copied - self._space) // self._space)
-                self.size = max(self.size, min(want, self.limit))
+                limit = self.limit if self.rcv_rtt >= NEAR else min(self.limit, NEAR_RCVBUF)
+                self.size = max(self.size, min(want, limit))
             self._space = copied
         self._seq = taken
         self._at = now
