@@ -4,7 +4,7 @@ Once per round trip it compares what the program took with what it took the roun
 twice that plus room for growth, so the window never limits a sender that the program keeps up with. The round trip is
 measured without timestamps: the time a whole window takes to arrive. Deviation: the buffer counts text only, as
 overhead is bounded elsewhere (tcp/recvq.py), so the window is all of it. And where a window arrives within a
-millisecond the buffer stops at NEAR_RCVBUF: a larger one only lets the host queue more than the processor's cache holds.
+millisecond the buffer stops at NEAR_RCVBUF: a larger one only makes the host queue more than the cache holds.
 """
 
 from stack.tcp.rtt import NEAR
