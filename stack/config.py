@@ -110,7 +110,19 @@ class Sysctl:
     tcp_timestamps: int = _knob("net.ipv4.tcp_timestamps", 1, "offer and accept timestamps, RFC 7323")
     tcp_sack: int = _knob("net.ipv4.tcp_sack", 1, "offer and accept SACK, RFC 2018")
     tcp_dsack: int = _knob("net.ipv4.tcp_dsack", 1, "report duplicates in a first SACK block, RFC 2883")
-    tcp_ecn: int = _knob("net.ipv4.tcp_ecn", 2, "RFC 3168: 1 ask and accept, 2 accept only, 0 neither", high=2)
+    tcp_ecn: int = _knob(
+        "net.ipv4.tcp_ecn",
+        2,
+        "RFC 3168: 1 ask and accept, 2 accept only, 0 neither; RFC 9768: 3 ask and accept, 4 accept and ask for the "
+        "former, 5 accept only",
+        high=5,
+    )
+    tcp_ecn_option: int = _knob(
+        "net.ipv4.tcp_ecn_option", 2, "AccECN options, RFC 9768: 0 none, 1 few, 2 with each ACK that has room", high=2
+    )
+    tcp_ecn_option_beacon: int = _knob(
+        "net.ipv4.tcp_ecn_option_beacon", 3, "few of them: so many a round trip at least", high=63
+    )
     tcp_ecn_fallback: int = _knob("net.ipv4.tcp_ecn_fallback", 1, "a SYN sent again asks for no ECN")
     tcp_rmem: tuple[int, ...] = _knob(
         "net.ipv4.tcp_rmem", (4096, 131072, 6291456), "receive buffer: least, at first, most; bytes", low=1, high=I31

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from stack.seq import HALF32, MASK32
 from stack.tcp import timers as T
 from stack.tcp.castate import OPEN
-from stack.tcp.ecn import on_echo
+from stack.tcp.ecn import on_marks
 from stack.tcp.plpmtud import on_ack as mtu_probe_arrived
 from stack.tcp.rack import adapt_reo_wnd, note_sacked, rack_update
 from stack.tcp.rate import note_delivery
@@ -13,10 +13,12 @@ from stack.tcp.recovery import on_ack, on_plain_ack
 from stack.tcp.scoreboard import Sent
 from stack.tcp.undo import on_dsack
 from stack.units import MSEC, Nanos
-from stack.wire.tcp import ECE, FIN, SYN, Segment
+from stack.wire.tcp import FIN, SYN, Segment
 
 if TYPE_CHECKING:
     from stack.tcp.conn import TcpConn
+
+UNKNOWN = -1
 
 
 def ack_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
@@ -38,7 +40,8 @@ def ack_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
         if seg.sack:  # an old ACK may still carry a D-SACK
             _take_sacks(conn, seg, una)
         return
-    rec = conn.recovery
+    rec, ecn = conn.recovery, conn.ecn
+    marks = UNKNOWN
     if (
         acked
         and rec.ca == OPEN
@@ -48,7 +51,7 @@ def ack_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
         and rec.tlp_high_seq < 0
         and not rec.dup_acks
         and not rec.rack_dsack
-        and not seg.flags & ECE
+        and (ecn is None or not (marks := ecn.marks(conn, seg, acked)))
     ):
         _plain_ack(conn, ack, acked, seg.ts_ecr, now)
         return
@@ -84,11 +87,14 @@ def ack_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
     )
     counts.delivered += delivered
     conn.demux.mib.TcpExtTCPDelivered += 1 if delivered else 0
-    if seg.flags & ECE and conn.ecn is not None and was_out and not seg.flags & SYN:
-        on_echo(conn, conn.ecn, delivered, now)
+    if ecn is not None and was_out:
+        if marks == UNKNOWN:
+            marks = ecn.marks(conn, seg, delivered)
+        if marks:
+            on_marks(conn, ecn, now)
     rearm = on_ack(conn, acked, delivered, flight, dup, seg.ts_ecr, rtt, now)
     if conn.cc_listens:
-        _tell_cc(conn, delivered, flight, delivered if seg.flags & ECE else 0, now)
+        _tell_cc(conn, delivered, flight, min(marks * tcb.mss_cache, delivered) if marks > 0 else 0, now)
     if rearm:
         _rearm(conn, acked, delivered, now)
 

@@ -222,7 +222,7 @@ class TcpConn:
         self.established = False
         self.passive = False  # opened by the peer's SYN
         self.ecn: Ecn | None = None
-        self.ecn_asked = False
+        self.ecn_asked = 0  # flags of our SYN that ask for ECN
         self.ext: TcpExtension | None = None
         self.fastopen: ClientOpen | ServerOpen | None = None
         if options.extra or options.save_options:

@@ -39,6 +39,7 @@ from stack.tcp.timewait import TimeWait
 from stack.tcp.tlp import tlp_schedule
 from stack.units import SEC, Nanos
 from stack.wire.tcp import ACK, FIN, RST, SYN, Segment, parse
+from stack.wire.vnet import VNET
 
 if TYPE_CHECKING:
     from stack.host import Stack
@@ -219,6 +220,8 @@ class TcpDemux:
             raise
         if tos & 3:
             seg.ecn = tos & 3
+            if pkt[1] and (size := VNET.unpack_from(pkt)[3]):
+                seg.packets = -(-seg.length // size) or 1
         conn = self.flows.get(key)
         if conn is not None:
             if isinstance(conn, TcpConn):

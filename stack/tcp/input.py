@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from stack.events import CONNECTED, PEER_CLOSED, READABLE
 from stack.seq import HALF32, MASK32, ts_before
 from stack.tcp import timers as T
+from stack.tcp.accecn import on_syn as ecn_on_syn
 from stack.tcp.ack import ack_arrives
-from stack.tcp.ecn import on_segment as ecn_on_segment
-from stack.tcp.ecn import on_syn as ecn_on_syn
 from stack.tcp.fastopen import ClientOpen, ServerOpen
 from stack.tcp.fastopen import take_ack as take_fast_ack
 from stack.tcp.plpmtud import start as start_mtu_search
@@ -30,7 +29,7 @@ from stack.tcp.state import (
 )
 from stack.tcp.urgent import on_pointer
 from stack.units import MSEC, SEC, Nanos
-from stack.wire.tcp import ACK, CWR, FIN, PSH, RST, SYN, URG, Segment
+from stack.wire.tcp import ACK, CWR, ECE, FIN, PSH, RST, SYN, URG, Segment
 from stack.wire.tcp_options import SynOptions, parse_syn_options
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
 PAWS_IDLE = 24 * 86400 * SEC  # RFC 7323 §5.5
 PAWS_WINDOW = 1  # ticks of the peer's clock
-FAST_FLAGS = 0xFF & ~(PSH | CWR)  # any flag but these takes the slow path
+FAST_FLAGS = 0xFF & ~(PSH | CWR | ECE)  # any flag but these takes the slow path
 DELACK_MIN = 40 * MSEC
 DELACK_MAX = 200 * MSEC
 AFTER_FIN = frozenset((CLOSE_WAIT, CLOSING, LAST_ACK))
@@ -68,13 +67,13 @@ def segment_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
         if tcb.ts_ok and seq <= tcb.last_ack_sent:
             tcb.ts_recent = seg.ts_val
             tcb.ts_recent_at = now
-        if conn.ecn is not None and (seg.ecn or flags & CWR):
-            ecn_on_segment(conn, conn.ecn, seg)
+        if conn.ecn is not None:
+            conn.ecn.on_segment(conn, seg)
         if conn.ext is not None and not conn.ext.on_segment(conn, seg, now):
             ack_arrives(conn, seg, now)
             conn.ack_due = True
         elif seg.length:
-            if ack != tcb.snd_una or seg.wnd << tcb.snd_wscale != tcb.snd_wnd or seg.sack:
+            if ack != tcb.snd_una or seg.wnd << tcb.snd_wscale != tcb.snd_wnd or seg.sack or flags & ECE:
                 ack_arrives(conn, seg, now)
             else:
                 conn.demux.mib.TcpExtTCPHPHits += 1
@@ -107,14 +106,14 @@ def _slow_path(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
         _reset_arrives(conn, seg, now)
         return
     if seg.flags & SYN:
-        _syn_arrives(conn, now)
+        _syn_arrives(conn, seg, now)
         return
     if not seg.flags & ACK:
         return
     if not _ack_check(conn, seg, now):
         return
     if conn.ecn is not None:
-        ecn_on_segment(conn, conn.ecn, seg)
+        conn.ecn.on_segment(conn, seg)
     if conn.ext is not None and not conn.ext.on_segment(conn, seg, now):
         conn.ack_due = True
         return
@@ -233,7 +232,7 @@ def _paws_ok(conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
         if seg.seq == tcb.rcv_nxt and seg.ack == tcb.snd_una and seg.wnd << tcb.snd_wscale == tcb.snd_wnd and late:
             return True
     if seg.flags & SYN:
-        _syn_arrives(conn, now)
+        _syn_arrives(conn, seg, now)
     else:
         mib.TcpExtPAWSEstab += 1
         _owe_invalid_ack(conn, seg, now)
@@ -324,8 +323,10 @@ def _reset_is_exact(conn: "TcpConn", seq: int) -> bool:
     return tcb.sack_ok and bool(sacks) and seq == max(right for _left, right in sacks)
 
 
-def _syn_arrives(conn: "TcpConn", now: Nanos) -> None:
+def _syn_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
     """Fourth check, RFC 5961 §4.2: never resets a synchronised connection, it asks."""
+    if conn.ecn is not None:
+        conn.ecn.on_syn_ack_again(conn, seg)
     conn.demux.mib.TcpExtTCPSYNChallenge += 1
     _challenge(conn, now)
 
@@ -355,6 +356,8 @@ def _ack_check(conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
         enter_established(conn, now)
         if waits and conn.listener is not None:
             conn.listener.ready(conn)
+        if conn.ecn is not None:
+            conn.ecn.on_established(conn, seg)
         if fast is not None:
             fast.over()
             if tcb.snd_nxt > tcb.snd_una:

@@ -14,9 +14,9 @@ from stack.checksum import finish, ones_sum
 from stack.ip.link import Link
 from stack.seq import MASK32
 from stack.tcp import timers as T
+from stack.tcp.accecn import FIRST_OPTION, syn_flags
 from stack.tcp.castate import NEW_FIRST, NEW_ONLY, RECOVERY, REDUCING, window
 from stack.tcp.cwv import before_burst, program_is_the_limit, window_is_the_limit
-from stack.tcp.ecn import ECT0, flags_for, syn_flags
 from stack.tcp.fastopen import ClientOpen, text_in_syn
 from stack.tcp.fastopen import option as fastopen_option
 from stack.tcp.pacing import Pacer
@@ -64,6 +64,8 @@ def next_packet(conn: "TcpConn", now: Nanos) -> Packet | None:
         return _owed_ack(conn, now)
     if state is CLOSED:
         return None
+    if state in DRAINING and conn.ecn is not None and conn.ecn.reply:
+        return build(conn, conn.tcb.snd_nxt, ACK, _NO_VIEWS, 0, now)  # before text, whose ACE is a counter
     if state in DRAINING and (conn.pacer is None or _pace_allows(conn, conn.pacer, now)):
         packet = None
         if conn.tlp_due:
@@ -147,6 +149,8 @@ def _syn(conn: "TcpConn", now: Nanos) -> Packet:
         tcb.advmss, scale, offer_sack, (conn.ts_now(now), tcb.ts_recent if passive else 0) if offer_ts else None
     )
     flags = (SYN | ACK if passive else SYN) | syn_flags(conn)
+    if conn.ecn is not None and conn.ecn.accurate and conn.ext is None and not conn.syn_retries:
+        options += FIRST_OPTION if knobs.tcp_ecn_option else b""
     if conn.ext is not None:
         options += conn.ext.options(conn, flags, MAX_OPTIONS - len(options), tcb.iss, 0, now)
     views, size = _NO_VIEWS, 0
@@ -175,7 +179,7 @@ def _max_payload(conn: "TcpConn", mss: int) -> int:
     tcp_tso_autosize grow a super-segment with the nearness of the peer).
     """
     link = conn.link
-    if not link.offload:
+    if not link.offload or (conn.ecn is not None and conn.ecn.one_by_one()):
         return mss
     limit = link.gso_max
     if limit > IP_MAX and not 0 < conn.rtt.min_rtt < NEAR:
@@ -473,10 +477,12 @@ def build(
     ect = 0
     gso_ecn = 0
     if conn.ecn is not None:
-        flags = flags_for(conn.ecn, flags, fresh)
-        if fresh:
-            ect = ECT0
-            gso_ecn = GSO_ECN if flags & CWR else 0
+        if not flags & SYN:
+            ect = conn.ecn.ect(fresh)
+            if not size and not flags & RST:
+                options += conn.ecn.option(conn, MAX_OPTIONS - ts_len - len(options), now)
+        flags = conn.ecn.flags_for(flags, fresh)
+        gso_ecn = GSO_ECN if flags & CWR else 0
     opt_len = len(options)
     tcp_len = 20 + ts_len + opt_len
     l3_len = 20

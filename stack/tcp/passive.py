@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from stack.errors import StackError
 from stack.ip.route import Route
 from stack.tcp import cookies
+from stack.tcp.accecn import FIRST_OPTION, synack_flags
 from stack.tcp.cc import CONGESTION_CONTROLS
 from stack.tcp.conn import TcpConn
-from stack.tcp.ecn import accepts as accepts_ecn
 from stack.tcp.fastopen import ServerOpen
 from stack.tcp.fastopen import option as fastopen_option
 from stack.tcp.input import segment_arrives, take_syn, text_arrives
@@ -24,7 +24,7 @@ from stack.tcp.request import Request
 from stack.tcp.state import SYN_RECEIVED
 from stack.tcp.timers import NEVER
 from stack.units import SEC, Nanos
-from stack.wire.tcp import CWR, ECE, FIN, RST, SYN, Segment
+from stack.wire.tcp import ACE, CWR, ECE, FIN, RST, SYN, Segment
 from stack.wire.tcp_options import SynOptions, parse_syn_options
 
 if TYPE_CHECKING:
@@ -120,7 +120,15 @@ class PassiveOpens:
         return bool(knobs.tcp_syncookies) or most - len(listener.half_open) >= most >> 2
 
     def _request(
-        self, listener: "TcpListener", key: bytes, seg: Segment, peer: SynOptions, route: Route, *, ecn: bool
+        self,
+        listener: "TcpListener",
+        key: bytes,
+        seg: Segment,
+        peer: SynOptions,
+        route: Route,
+        *,
+        ecn: bool,
+        accurate: bool = False,
     ) -> Request:
         """What both sides can do."""
         demux = self._demux
@@ -133,10 +141,12 @@ class PassiveOpens:
             peer.ts_val = None
         req = Request(demux, key, listener, route.link, route.mtu, seg, peer)
         needs = CONGESTION_CONTROLS[listener.options.congestion or knobs.tcp_congestion_control].needs_ecn
-        if ecn and accepts_ecn(seg, knobs.tcp_ecn, needs):
-            req.flags |= ECE
-        else:
-            req.syn_flags &= ~ECN_SETUP
+        answer = synack_flags(seg, knobs.tcp_ecn, needs, accurate) if ecn else 0
+        req.flags |= answer
+        if not answer:
+            req.syn_flags &= ~ACE
+        elif answer != ECE and knobs.tcp_ecn_option:
+            req.first_extra = FIRST_OPTION
         return req
 
     def _remember(
@@ -151,7 +161,7 @@ class PassiveOpens:
         now: Nanos,
     ) -> None:
         demux = self._demux
-        req = self._request(listener, key, seg, peer, route, ecn=True)
+        req = self._request(listener, key, seg, peer, route, ecn=True, accurate=True)
         req.id = demux.next_id()
         fresh, req.ts_offset = demux.isn.iss_and_ts_offset(key, now)
         req.iss = iss or fresh

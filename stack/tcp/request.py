@@ -32,6 +32,7 @@ class Request(MiniFlow):
         "acked",
         "advmss",
         "extra",
+        "first_extra",
         "flags",
         "irs",
         "iss",
@@ -78,6 +79,7 @@ class Request(MiniFlow):
         self.flags = SYN | ACK  # of the SYN-ACK, with what ECN adds
         self.saved_syn = b""
         self.extra = b""  # options behind the usual ones
+        self.first_extra = b""  # … of the first SYN-ACK only, if there are no others: RFC 9768 §3.2.3.2.2
         self.retrans = 0  # time-outs so far
         self.acked = False  # the peer completed the handshake, but we could not or did not want to
         self.sent_at: Nanos = 0
@@ -92,9 +94,12 @@ class Request(MiniFlow):
         peer = self.peer
         scale = self.rcv_wscale if peer.wscale is not None else None
         ts = (timestamp(now, self.ts_offset), self.ts_recent) if peer.ts_val is not None else None
-        options = emit_syn_options(self.advmss, scale, peer.sack_ok, ts) + self.extra
+        options = emit_syn_options(self.advmss, scale, peer.sack_ok, ts)
         if not self.sent_at:
             self.sent_at = now
+            options += self.extra or self.first_extra
+        else:
+            options += self.extra
         self._send(self.iss, self.flags, self.rcv_wnd, options)
 
     def emit_ack(self, now: Nanos) -> None:

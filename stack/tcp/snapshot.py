@@ -24,6 +24,7 @@ def make_info(conn: "TcpConn", now: Nanos) -> TcpInfo:
     options = [word for word, on in (("ts", tcb.ts_ok), ("sack", tcb.sack_ok), ("wscale", tcb.wscale_ok)) if on]
     if conn.ecn is not None:
         options += ["ecn", "ecnseen"] if conn.ecn.seen else ["ecn"]
+        options += ["accecn"] if conn.ecn.accurate else []
     timer, timer_ms = _timer(conn, now)
     return TcpInfo(
         state=conn.state.name,

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from struct import Struct
 
 from stack.errors import Malformed
-from stack.wire.tcp_options import KNOWN, SACK, TIMESTAMPS, TS_PREFIX, RawOption, parse_sack, split_options
+from stack.wire.tcp_options import ACCECN, KNOWN, SACK, TIMESTAMPS, TS_PREFIX, RawOption, parse_sack, split_options
 
-FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = 1, 2, 4, 8, 16, 32, 64, 128
+FIN, SYN, RST, PSH, ACK, URG, ECE, CWR, AE = 1, 2, 4, 8, 16, 32, 64, 128, 256
+ACE = AE | CWR | ECE  # one number, RFC 9768
 
 TCP_HDR = Struct("!HHIIHHHH")  # ports, seq, ack, data offset and flags, window, checksum, urgent pointer
 TCP_HDR_LEN = 20
@@ -34,6 +35,8 @@ class Segment:
     sack: list[tuple[int, int]] | None  # wire edges
     options: bytes  # raw, for SYNs and extensions; empty on the fast path
     ecn: int = 0  # the IP header's ECN field
+    packets: int = 1  # wire packets that an ECN-capable super-segment was
+    accecn: RawOption | None = None  # an AccECN option
 
     def unknown_options(self) -> list[RawOption]:
         """The options that the stack itself does not use."""
@@ -50,7 +53,7 @@ def parse(pkt: bytes, l4: int, end: int) -> Segment:
         raise Malformed("TCP data offset")
     payload = memoryview(pkt)[data:end]
     opt_len = data - l4 - TCP_HDR_LEN
-    flags = off_flags & 0xFF
+    flags = off_flags & 0x1FF
     if opt_len == 12 and pkt[l4 + 20 : l4 + 24] == TS_PREFIX and not flags & SYN:
         ts_val, ts_ecr = _TS.unpack_from(pkt, l4 + 24)
         return Segment(seq, ack, flags, wnd, urg, payload, end - data, ts_val, ts_ecr, None, b"")
@@ -62,10 +65,12 @@ def parse(pkt: bytes, l4: int, end: int) -> Segment:
                 seg.ts_val, seg.ts_ecr = _TS.unpack(body)
             elif kind == SACK:
                 seg.sack = parse_sack(body)
+            elif kind in ACCECN:
+                seg.accecn = (kind, body)
     return seg
 
 
 def flags_text(flags: int) -> str:
     """Flags as tcpdump prints them: `S`, `S.`, `P.`, `R`, `.` …"""
     letters = "".join(c for bit, c in ((SYN, "S"), (FIN, "F"), (RST, "R"), (PSH, "P"), (URG, "U")) if flags & bit)
-    return letters + "".join(c for bit, c in ((ECE, "E"), (CWR, "W"), (ACK, ".")) if flags & bit)
+    return letters + "".join(c for bit, c in ((ECE, "E"), (CWR, "W"), (AE, "e"), (ACK, ".")) if flags & bit)

@@ -12,7 +12,8 @@ from stack.errors import Malformed
 RawOption = tuple[int, bytes]  # kind, data behind the length
 
 EOL, NOP, MSS, WSCALE, SACK_OK, SACK, TIMESTAMPS = 0, 1, 2, 3, 4, 5, 8
-KNOWN = frozenset((EOL, NOP, MSS, WSCALE, SACK_OK, SACK, TIMESTAMPS))
+ACCECN = ACCECN0, ACCECN1 = 172, 174  # RFC 9768 §3.2.3
+KNOWN = frozenset((EOL, NOP, MSS, WSCALE, SACK_OK, SACK, TIMESTAMPS, *ACCECN))
 
 TS_PREFIX = b"\x01\x01\x08\x0a"  # NOP NOP TIMESTAMPS 10: how nearly every stack lays them out
 TS_OPTION = Struct("!III")  # prefix as one number, TSval, TSecr

@@ -69,7 +69,9 @@ def _read(packet: bytes) -> Segment | None:
             continue
         options[packet[at]] = packet[at + 2 : at + packet[at + 1]]
         at += max(packet[at + 1], 2)
-    return Segment((src, dst, sport, dport), seq, ack, off_flags & 0xFF, win, options, data - l4 - 20, packet[data:end])
+    return Segment(
+        (src, dst, sport, dport), seq, ack, off_flags & 0x1FF, win, options, data - l4 - 20, packet[data:end]
+    )
 
 
 class Lawyer:
