@@ -7,8 +7,10 @@ Python pays per packet, so a batch is coalesced before the stack sees it. Two th
 - a pure ACK and the next one that acknowledges more (as tcp_add_backlog does with packets that wait for a busy socket).
   A bulk sender gets one ACK for each super-segment it sent, and each costs the stack 10 µs or more.
 
-Duplicate ACKs, ACKs with SACK blocks and everything with SYN, FIN, RST, URG, ECE or CWR pass as they are. Checksums of
-what is merged are verified first, unless the device vouches for them. Order within a flow is kept, between flows not.
+Duplicate ACKs, ACKs with SACK blocks or an AccECN option and everything with SYN, FIN, RST or URG pass as they are.
+What becomes one has the same ECN field and the same ACE flags (RFC 9768; ECE and CWR of RFC 3168 are two of them), and
+a pure ACK that is itself marked stays alone: the receiver counts packets. Checksums of what is merged are verified
+first, unless the device vouches for them. Order within a flow is kept, between flows not.
 """
 
 from struct import Struct
@@ -22,7 +24,9 @@ SMALLEST = VNET_LEN + 40
 LARGEST_MERGED = 65535
 TCP = Struct("!IIBB")  # from byte 4 of the header: seq, ack, data offset, flags
 L4_V4, L4_V6 = VNET_LEN + 20, VNET_LEN + 40
-ACK, PSH = 0x10, 0x08
+ACK, PSH, ECE, CWR = 0x10, 0x08, 0x40, 0x80
+AE = 0x01  # in the byte of the data offset
+CE = 0x03
 ONLY_TIMESTAMPS = b"\x01\x01\x08\x0a"
 MASK32, HALF32 = 0xFFFF_FFFF, 0x8000_0000
 
@@ -30,14 +34,15 @@ MASK32, HALF32 = 0xFFFF_FFFF, 0x8000_0000
 class Run:
     """Packets of one flow that are going to be one."""
 
-    __slots__ = ("ack", "data_at", "l4", "next_seq", "options", "packets", "size", "tos")
+    __slots__ = ("ace", "ack", "data_at", "l4", "next_seq", "options", "packets", "size", "tos")
 
-    def __init__(self, packet: bytes, l4: int, data_at: int, next_seq: int, ack: int) -> None:
+    def __init__(self, packet: bytes, l4: int, data_at: int, next_seq: int, ack: int, ace: int) -> None:
         self.packets = [packet]
         self.l4 = l4
         self.data_at = data_at
         self.next_seq = next_seq
         self.ack = ack
+        self.ace = ace
         self.size = len(packet)
         self.tos = packet[VNET_LEN : VNET_LEN + 2]
         self.options = packet[l4 + 20 : data_at]
@@ -66,16 +71,17 @@ def coalesce(batch: list[bytes]) -> list[bytes]:
         seq, ack, offset, flags = TCP.unpack_from(packet, l4 + 4)
         data_at = l4 + (offset >> 4) * 4
         run = runs.get(key)
-        mergeable = length == size >= data_at and flags & ~PSH == ACK and not offset & 0x0F
+        mergeable = length == size >= data_at and flags & ~(PSH | ECE | CWR) == ACK and offset & 0x0F <= AE
+        ace = (offset & AE) << 8 | flags & (ECE | CWR)
         pushed = flags & PSH and size > data_at
         if run is not None:
-            if mergeable and _joins(run, packet, size, data_at, seq, ack):
+            if mergeable and ace == run.ace and _joins(run, packet, size, data_at, seq, ack):
                 if pushed:
                     _finish(runs.pop(key), out)
                 continue
             _finish(runs.pop(key), out)
         if mergeable and not pushed and (packet[0] & CSUM_VOUCHED or tcp_checksum_ok(packet, l4)):
-            runs[key] = Run(packet, l4, data_at, seq + size - data_at & MASK32, ack)
+            runs[key] = Run(packet, l4, data_at, seq + size - data_at & MASK32, ack, ace)
         else:
             out.append(packet)
     _finish_all(runs, out)
@@ -87,10 +93,12 @@ def _joins(run: Run, packet: bytes, size: int, data_at: int, seq: int, ack: int)
     first = run.packets[0]
     if data_at != run.data_at or seq != run.next_seq or packet[VNET_LEN : VNET_LEN + 2] != run.tos:
         return False
+    tos = packet[VNET_LEN + 1] if run.l4 == L4_V4 else packet[VNET_LEN + 1] >> 4
     if size == data_at:  # a pure ACK takes the place of one that acknowledges less
         options = packet[run.l4 + 20 : data_at]
         if (
             len(first) != data_at
+            or tos & CE == CE
             or not 0 < ack - run.ack & MASK32 < HALF32
             or (options and (len(options) != 12 or not options.startswith(ONLY_TIMESTAMPS)))
             or not (packet[0] & CSUM_VOUCHED or tcp_checksum_ok(packet, run.l4))

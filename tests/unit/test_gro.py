@@ -3,17 +3,19 @@
 import random
 
 import dpkt
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.supersegment import ip_packet, super_segment
 from nuse.gro import coalesce
-from nuse.gso import cut_for_writev, tcp_checksum_ok, wire_packets
+from nuse.gso import VNET_VOUCHED, cut_for_writev, tcp_checksum_ok, wire_packets
 from nuse.softoffload import SoftwareOffload
 from stack.checksum import finish, ones_sum
 from stack.wire.vnet import DATA_VALID, GSO_TCPV4, VNET, VNET_NONE
 
 ACK, PSH, FIN = dpkt.tcp.TH_ACK, dpkt.tcp.TH_PUSH, dpkt.tcp.TH_FIN
+ECE, CWR = dpkt.tcp.TH_ECE, dpkt.tcp.TH_CWR
 TS = b"\1\1\x08\x0a" + bytes(8)
 SACK = TS + b"\1\1\x05\x0a" + bytes(8)
 
@@ -71,6 +73,60 @@ def test_a_gap_another_ack_or_other_options_end_a_run() -> None:
     ]
     for batch in apart:
         assert [read(packet) for packet in coalesce(batch)] == [read(packet) for packet in batch]
+
+
+def with_tos(packet: bytes, tos: int) -> bytes:
+    """IPv4 with another TOS; the TCP checksum does not cover it."""
+    raw = bytearray(packet)
+    raw[11] = tos
+    raw[20:22] = bytes(2)
+    raw[20:22] = finish(ones_sum(raw[10:30])).to_bytes(2, "big")
+    return bytes(raw)
+
+
+AE = 0x100
+ACES = [0, ECE, CWR, AE | ECE, AE | ECE | CWR]
+
+
+def with_ace(packet: bytes, ace: int) -> bytes:
+    """The checksum is vouched for: what `segment` builds knows no AE."""
+    raw = bytearray(packet)
+    raw[:10] = VNET_VOUCHED
+    raw[42] |= ace >> 8
+    raw[43] |= ace & 0xFF
+    return bytes(raw)
+
+
+@pytest.mark.rfc("9768", "3.2.2.2")
+@pytest.mark.parametrize("text", [b"", b"a" * 100], ids=["ack", "text"])
+@pytest.mark.parametrize("ace", ACES)
+@pytest.mark.parametrize("other", ACES)
+def test_only_equal_counters_become_one(text: bytes, ace: int, other: int) -> None:
+    first = with_ace(segment(0, text, ack=7), ace)
+    second = with_ace(segment(len(text), text, ack=7 if text else 8), other)
+    out = coalesce([first, second])
+    if ace == other:
+        (joined,) = out
+        assert int.from_bytes(joined[42:44], "big") & 0x1C0 == ace
+    else:
+        assert out == [first, second]
+
+
+@pytest.mark.rfc("9768", "3.2.2.2")
+def test_marked_acks_stay_as_many_as_came() -> None:
+    acks = [with_tos(segment(0, ack=7 + n), 3) for n in range(3)]
+    assert len(coalesce(acks)) == 3
+    assert len(coalesce([with_tos(packet, 2) for packet in acks])) == 1
+    texts = [with_tos(segment(100 * n, b"a" * 100), 3) for n in range(3)]
+    (joined,) = coalesce(texts)  # the size of one wire packet in its vnet header tells how many
+    assert VNET.unpack_from(joined)[3] == 100
+
+
+@pytest.mark.rfc("9768", "3.2.3")
+def test_acks_with_an_accecn_option_pass() -> None:
+    option = b"\1" + bytes((172, 11)) + bytes(9)
+    acks = [segment(0, ack=7 + n, opts=option) for n in range(3)]
+    assert len(coalesce(acks)) == 3
 
 
 def test_a_short_segment_is_the_last_of_its_run() -> None:
