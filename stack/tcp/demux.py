@@ -15,7 +15,7 @@ from stack.errors import Malformed, StackError
 from stack.errqueue import SockError
 from stack.events import CLOSED as EV_CLOSED
 from stack.events import CONNECTED
-from stack.ip.addr import ANY4, ANY6
+from stack.ip.addr import ANY4, ANY6, is_multicast, show_addr
 from stack.ip.link import Link
 from stack.ip.output import OUTBOX_LIMIT
 from stack.tcp.bare import build_bare, reset_numbers
@@ -123,14 +123,16 @@ class TcpDemux:
         `data` goes into the SYN if the peer gave us a Fast Open cookie, else it is sent when the handshake is done.
         With options.fastopen_connect and a cookie no SYN leaves before the first `send`; CONNECTED is told at once.
 
-        Raises StackError ENETUNREACH without a route, EADDRNOTAVAIL without a free port or if the 4-tuple is in use,
-        ECONNREFUSED for port 0.
+        Raises StackError ENETUNREACH without a route or if `remote` is many, EADDRNOTAVAIL without a free port or if the
+        4-tuple is in use, ECONNREFUSED for port 0.
         """
         if not remote[1]:
             raise StackError(errno.ECONNREFUSED, "port 0")
         self.clock = now
         src = local_addr or (binding.addr if binding is not None and binding.addr not in (ANY4, ANY6) else None)
         route = self._stack.route(remote[0], src)
+        if is_multicast(remote[0]) or self._stack.routes.is_broadcast(remote[0]):
+            raise StackError(errno.ENETUNREACH, f"{show_addr(remote[0])} is many; RFC 9293 MUST-46")
         if binding is not None:
             local = (route.src, binding.port)
             iss = self._make_room(flow_key(remote, local))
