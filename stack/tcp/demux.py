@@ -123,7 +123,7 @@ class TcpDemux:
         `data` goes into the SYN if the peer gave us a Fast Open cookie, else it is sent when the handshake is done.
         With options.fastopen_connect and a cookie no SYN leaves before the first `send`; CONNECTED is told at once.
 
-        Raises StackError ENETUNREACH without a route or if `remote` is many, EADDRNOTAVAIL without a free port or if the
+        Raises StackError ENETUNREACH without a route or to many, EADDRNOTAVAIL without a free port or if the
         4-tuple is in use, ECONNREFUSED for port 0.
         """
         if not remote[1]:
