@@ -15,7 +15,7 @@ AccECN in full; 6.18 knows the rest of it, but refuses these values.
 
 from typing import TYPE_CHECKING
 
-from stack.tcp.ecn import CE, ECT0, ECT1, NOT_ECT, Ecn, accepts
+from stack.tcp.ecn import CE, ECT0, ECT1, NOT_ECT, Ecn, accepts, classic
 from stack.tcp.state import SYN_RECEIVED
 from stack.units import Nanos
 from stack.wire.tcp import ACE, ACK, CWR, ECE, SYN, Segment
@@ -265,12 +265,12 @@ def on_syn(conn: "TcpConn", seg: Segment) -> None:
     if not seg.flags & ACK:
         answer = synack_flags(seg, conn.demux.sysctl.tcp_ecn, conn.cc.needs_ecn)
         if answer:
-            conn.ecn = Ecn() if answer == ECE else AccEcn(seg.ecn)
+            conn.ecn = classic(conn.cc.needs_ecn) if answer == ECE else AccEcn(seg.ecn)
     elif conn.ecn_asked == ACE and ace in HANDSHAKE:
         conn.ecn = accurate = AccEcn(seg.ecn)
         accurate.on_syn_ack(seg)
     elif ace in CLASSIC and conn.ecn_asked:
-        conn.ecn = Ecn()
+        conn.ecn = classic(conn.cc.needs_ecn)
 
 
 def synack_flags(syn: Segment, tcp_ecn: int, needs_ecn: bool, accurate: bool = True) -> int:

@@ -16,7 +16,7 @@ from stack.seq import MASK32
 from stack.tcp.castate import Recovery
 from stack.tcp.cc import make_congestion_control
 from stack.tcp.cc.base import CongestionControl, RateSample
-from stack.tcp.ecn import Ecn
+from stack.tcp.ecn import Ecn, on_new_cc
 from stack.tcp.extension import ExtraOptions, TcpExtension
 from stack.tcp.fastopen import ClientOpen, ServerOpen
 from stack.tcp.info import TcpInfo
@@ -495,6 +495,8 @@ class TcpConn:
         cc.abe = bool(self.demux.sysctl.tcp_abe)
         cc.start(self.rtt.srtt, now)
         self.sample = RateSample() if cc.wants_samples else None
+        if self.ecn is not None:
+            self.ecn = on_new_cc(self.ecn, cc.needs_ecn)
         self.set_pacer()
 
     def set_pacer(self) -> None:

@@ -3,6 +3,9 @@
 `conn.ecn` is None where it was not negotiated. New text is sent as ECT(0); retransmissions and bare ACKs are not
 (§6.1.5, §6.1.4). A CE mark is echoed in every ACK until the peer says CWR; an echo makes recovery reduce the window
 once a round trip, and the next new text says CWR. Who asks and who agrees is in tcp/accecn.py.
+
+Where the congestion control is DCTCP, `DctcpEcn` echoes instead what RFC 8257 §3.2 wants: each ACK says of all that it
+acknowledges afresh whether it was marked.
 """
 
 from typing import TYPE_CHECKING
@@ -20,7 +23,7 @@ NOT_ECT, ECT1, ECT0, CE = range(4)
 class Ecn:
     """State of a connection that negotiated ECN."""
 
-    __slots__ = ("cwr_due", "delivered_ce", "echo", "reply", "seen")
+    __slots__ = ("cwr_due", "delivered_ce", "echo", "owed", "reply", "seen")
 
     accurate = False
 
@@ -30,6 +33,7 @@ class Ecn:
         self.seen = False  # the peer sends ECT
         self.delivered_ce = 0  # segments of ours that came through marked, as far as we were told
         self.reply = 0  # of AccECN: flags of the ACK of a SYN-ACK, until it is sent
+        self.owed: list[tuple[int, bool]] = []  # of DCTCP: ACK numbers and echoes to send before anything else
 
     def on_segment(self, conn: "TcpConn", seg: Segment) -> None:
         """Receiver's half, §6.1.3: CWR ends the echo, CE begins it; both are acknowledged at once."""
@@ -85,6 +89,50 @@ class Ecn:
 
     def on_established(self, conn: "TcpConn", seg: Segment) -> None:
         """The ACK of our SYN-ACK: says nothing."""
+
+
+class DctcpEcn(Ecn):
+    """DCTCP.CE of RFC 8257 §3.2 is `echo`: whether the last text was marked. CWR means nothing.
+
+    When it changes, what was not acknowledged yet is so at once, with the echo it came under, and then the new text too
+    (figure 1). As in Linux also retransmissions and bare ACKs are ECN-capable: a switch for DCTCP drops what is not.
+    """
+
+    __slots__ = ()
+
+    def on_segment(self, conn: "TcpConn", seg: Segment) -> None:
+        """The state machine of figure 1; called before RCV.NXT moves."""
+        if not seg.length:
+            return
+        marked = seg.ecn == CE
+        if seg.ecn:
+            self.seen = True
+            conn.demux.mib.IpExtInCEPkts += marked
+        if marked is self.echo:
+            return
+        nxt = conn.tcb.rcv_nxt
+        if nxt > (self.owed[-1][0] if self.owed else conn.tcb.last_ack_sent):
+            self.owed.append((nxt, self.echo))
+        self.echo = marked
+        conn.ack_due = True
+
+    def ect(self, fresh: bool) -> int:
+        """All of it."""
+        return ECT0
+
+
+def classic(needs_ecn: bool) -> Ecn:
+    """For a connection that negotiated RFC 3168, with a congestion control that needs ECN or with another."""
+    return DctcpEcn() if needs_ecn else Ecn()
+
+
+def on_new_cc(ecn: Ecn, needs_ecn: bool) -> Ecn:
+    """The program chose another congestion control: with DCTCP the echo is another."""
+    if ecn.accurate or isinstance(ecn, DctcpEcn) is needs_ecn:
+        return ecn
+    new = classic(needs_ecn)
+    new.cwr_due, new.seen, new.delivered_ce = ecn.cwr_due, ecn.seen, ecn.delivered_ce
+    return new
 
 
 def accepts(syn: Segment, tcp_ecn: int, needs_ecn: bool) -> bool:

@@ -17,6 +17,7 @@ from stack.tcp import timers as T
 from stack.tcp.accecn import FIRST_OPTION, syn_flags
 from stack.tcp.castate import NEW_FIRST, NEW_ONLY, RECOVERY, REDUCING, window
 from stack.tcp.cwv import before_burst, program_is_the_limit, window_is_the_limit
+from stack.tcp.ecn import Ecn
 from stack.tcp.fastopen import ClientOpen, text_in_syn
 from stack.tcp.fastopen import option as fastopen_option
 from stack.tcp.pacing import Pacer
@@ -64,8 +65,8 @@ def next_packet(conn: "TcpConn", now: Nanos) -> Packet | None:
         return _owed_ack(conn, now)
     if state is CLOSED:
         return None
-    if state in DRAINING and conn.ecn is not None and conn.ecn.reply:
-        return build(conn, conn.tcb.snd_nxt, ACK, _NO_VIEWS, 0, now)  # before text, whose ACE is a counter
+    if conn.ecn is not None and (conn.ecn.reply or conn.ecn.owed):
+        return _feedback(conn, conn.ecn, now)
     if state in DRAINING and (conn.pacer is None or _pace_allows(conn, conn.pacer, now)):
         packet = None
         if conn.tlp_due:
@@ -82,6 +83,19 @@ def next_packet(conn: "TcpConn", now: Nanos) -> Packet | None:
         conn.probe_due -= 1
         return build(conn, conn.tcb.snd_una - 1, ACK, _NO_VIEWS, 0, now)
     return _owed_ack(conn, now)
+
+
+def _feedback(conn: "TcpConn", ecn: Ecn, now: Nanos) -> Packet:
+    """An ACK that ECN needs before text: the third of AccECN's handshake, or DCTCP's of what came under another mark."""
+    if not ecn.owed:
+        return build(conn, conn.tcb.snd_nxt, ACK, _NO_VIEWS, 0, now)
+    tcb = conn.tcb
+    nxt, echo = tcb.rcv_nxt, ecn.echo
+    tcb.rcv_nxt, ecn.echo = ecn.owed.pop(0)
+    packet = build(conn, _ack_seq(conn), ACK, _NO_VIEWS, 0, now)
+    tcb.rcv_nxt, ecn.echo = nxt, echo
+    conn.ack_due = True
+    return packet
 
 
 def _pace_allows(conn: "TcpConn", pacer: Pacer, now: Nanos) -> bool:
