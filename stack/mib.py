@@ -121,8 +121,8 @@ class Mib:
     TcpExtTW: int = 0
     TcpExtTWRecycled: int = 0
     TcpExtPAWSEstab: int = 0
+    TcpExtPAWSOldAck: int = 0
     TcpExtPAWSTimewait: int = 0
-    TcpExtTCPPAWSOldAck: int = 0
     TcpExtDelayedACKs: int = 0
     TcpExtDelayedACKLost: int = 0
     TcpExtListenOverflows: int = 0
@@ -181,12 +181,15 @@ class Mib:
     TcpExtTCPSynRetrans: int = 0
     TcpExtTCPOrigDataSent: int = 0
     TcpExtTCPACKSkippedSynRecv: int = 0
+    TcpExtTCPACKSkippedPAWS: int = 0
     TcpExtTCPACKSkippedSeq: int = 0
     TcpExtTCPACKSkippedTimeWait: int = 0
+    TcpExtTCPACKSkippedChallenge: int = 0
     TcpExtTCPKeepAlive: int = 0
     TcpExtTCPMTUPFail: int = 0
     TcpExtTCPMTUPSuccess: int = 0
     TcpExtTCPDelivered: int = 0
+    TcpExtTCPDeliveredCE: int = 0
     NuseInMalformed: int = 0
     NuseInWrongLink: int = 0
     NuseInNotJoined: int = 0

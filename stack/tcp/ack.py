@@ -86,11 +86,12 @@ def ack_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
         and (not tcb.sack_ok or bool(seg.sack))
     )
     counts.delivered += delivered
-    conn.demux.mib.TcpExtTCPDelivered += 1 if delivered else 0
+    conn.demux.mib.TcpExtTCPDelivered += -(-delivered // tcb.mss_cache)
     if ecn is not None and was_out:
         if marks == UNKNOWN:
             marks = ecn.marks(conn, seg, delivered)
         if marks:
+            conn.demux.mib.TcpExtTCPDeliveredCE += marks
             on_marks(conn, ecn, now)
     rearm = on_ack(conn, acked, delivered, flight, dup, seg.ts_ecr, rtt, now)
     if conn.cc_listens:
@@ -124,7 +125,7 @@ def _plain_ack(conn: "TcpConn", ack: int, acked: int, ts_ecr: int, now: Nanos) -
     elif gone:
         rtt = _sample(conn, gone, _NONE, acked, ts_ecr, acked, now)
     counts.delivered += acked
-    conn.demux.mib.TcpExtTCPDelivered += 1
+    conn.demux.mib.TcpExtTCPDelivered += -(-acked // tcb.mss_cache)
     on_plain_ack(conn, acked, flight, rtt, now)
     if conn.cc_listens:
         conn.recovery.marked = 0

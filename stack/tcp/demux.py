@@ -231,18 +231,18 @@ class TcpDemux:
             elif isinstance(conn, Request):
                 self.passive.segment_arrives(conn, seg, now)
             elif conn.on_segment(seg, now):
-                self._reopen(conn, seg, now)
+                self._reopen(conn, seg, now, pkt[l3 : end - seg.length])
             return
         self._no_connection(key, seg, link, now, pkt[l3 : end - seg.length] if seg.flags & SYN else b"")
 
-    def _reopen(self, old: TimeWait, seg: Segment, now: Nanos) -> None:
+    def _reopen(self, old: TimeWait, seg: Segment, now: Nanos, head: bytes) -> None:
         """A SYN that may follow a connection in TIME-WAIT, if somebody listens (RFC 9293 MAY-2, RFC 6191)."""
         listener = self._find_listener(old.local, old.key)
         if listener is None:
             old.owe_ack(seg, now)
         else:
             self.end_time_wait(old)
-            self.passive.syn_arrives(listener, old.key, seg, now, old.next_iss)
+            self.passive.syn_arrives(listener, old.key, seg, now, old.next_iss, head)
 
     def _no_connection(self, key: bytes, seg: Segment, link: Link, now: Nanos, head: bytes) -> None:
         """RFC 9293 §3.10.7.1 (CLOSED) and §3.10.7.2 (LISTEN)."""

@@ -226,7 +226,7 @@ def _paws_ok(conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
     mib = conn.demux.mib
     if seg.flags & (SYN | FIN | ACK) == ACK and not seg.length:
         if seg.seq < tcb.rcv_nxt:
-            mib.TcpExtTCPPAWSOldAck += 1
+            mib.TcpExtPAWSOldAck += 1
             return False
         late = age * MSEC <= conn.rtt.rto * 6 // 5
         if seg.seq == tcb.rcv_nxt and seg.ack == tcb.snd_una and seg.wnd << tcb.snd_wscale == tcb.snd_wnd and late:
@@ -235,7 +235,8 @@ def _paws_ok(conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
         _syn_arrives(conn, seg, now)
     else:
         mib.TcpExtPAWSEstab += 1
-        _owe_invalid_ack(conn, seg, now)
+        if not _owe_invalid_ack(conn, seg, now):
+            mib.TcpExtTCPACKSkippedPAWS += 1
     return False
 
 
@@ -259,24 +260,25 @@ def _acceptable(conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
     else:
         if seq > right and seg.length and not tcb.rcv_wnd:
             conn.demux.mib.TcpExtTCPZeroWindowDrop += 1
-        _owe_invalid_ack(conn, seg, now)
+        if not _owe_invalid_ack(conn, seg, now):
+            conn.demux.mib.TcpExtTCPACKSkippedSeq += 1
     return False
 
 
-def _owe_invalid_ack(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
-    """An ACK for a segment that was dropped; those without text are limited in rate, as tcp_invalid_ratelimit says."""
+def _owe_invalid_ack(conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
+    """An ACK for a segment that was dropped; False if it has no text and tcp_invalid_ratelimit says not so soon."""
     if not seg.length:
         if now - conn.invalid_ack_at < conn.demux.sysctl.tcp_invalid_ratelimit * MSEC:
-            conn.demux.mib.TcpExtTCPACKSkippedSeq += 1
-            return
+            return False
         conn.invalid_ack_at = now
     conn.dup_acks_due += 1
+    return True
 
 
 def _challenge(conn: "TcpConn", now: Nanos) -> None:
     """A challenge ACK (RFC 5961), within the stack's budget of them."""
     if now - conn.invalid_ack_at < conn.demux.sysctl.tcp_invalid_ratelimit * MSEC:
-        conn.demux.mib.TcpExtTCPACKSkippedSeq += 1
+        conn.demux.mib.TcpExtTCPACKSkippedChallenge += 1
         return
     if conn.demux.may_challenge(now):
         conn.invalid_ack_at = now
@@ -367,7 +369,8 @@ def _ack_check(conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
                 _note_timestamp(conn, seg, now)
             return True
     if seg.ack > tcb.snd_nxt:
-        _owe_invalid_ack(conn, seg, now)
+        if not _owe_invalid_ack(conn, seg, now):
+            conn.demux.mib.TcpExtTCPACKSkippedSeq += 1
         return False
     acked = tcb.snd_una - tcb.iss - conn.passive
     if seg.ack < tcb.snd_una - min(tcb.max_window, acked):

@@ -86,7 +86,7 @@ def next_packet(conn: "TcpConn", now: Nanos) -> Packet | None:
 
 
 def _feedback(conn: "TcpConn", ecn: Ecn, now: Nanos) -> Packet:
-    """An ACK that ECN needs before text: the third of AccECN's handshake, or DCTCP's of what came under another mark."""
+    """An ACK that ECN needs before text: the third of AccECN's handshake, or DCTCP's of what bore another mark."""
     if not ecn.owed:
         return build(conn, conn.tcb.snd_nxt, ACK, _NO_VIEWS, 0, now)
     tcb = conn.tcb
@@ -234,8 +234,9 @@ def _retransmit(conn: "TcpConn", now: Nanos) -> Packet | None:
         return None  # the window shrank; only the first segment may probe it
     if lost.start + size > right:
         size = min(size, mss)
-    conn.demux.mib.TcpExtTCPFastRetrans += 1 if rec.ca == RECOVERY else 0
-    conn.demux.mib.TcpExtTCPSlowStartRetrans += 1 if rec.ca > RECOVERY else 0
+    segs = -(-size // tcb.mss_cache)
+    conn.demux.mib.TcpExtTCPFastRetrans += segs if rec.ca == RECOVERY else 0
+    conn.demux.mib.TcpExtTCPSlowStartRetrans += segs if rec.ca > RECOVERY else 0
     return resend(conn, lost, lost.start + size, now)
 
 
@@ -399,9 +400,10 @@ def _send_new(conn: "TcpConn", seq: int, size: int, fin: bool, now: Nanos, whole
     conn.board.on_sent(sent)
     tcb.snd_nxt = end
     counts.bytes_sent += size
-    counts.data_segs_out += 1
+    segs = -(-size // tcb.mss_cache) or 1
+    counts.data_segs_out += segs
     counts.last_data_sent = now
-    conn.demux.mib.TcpExtTCPOrigDataSent += 1
+    conn.demux.mib.TcpExtTCPOrigDataSent += segs
     if conn.recovery.ca in REDUCING:
         conn.recovery.prr_out += end - seq
     at = conn.timers.at

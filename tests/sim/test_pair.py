@@ -141,3 +141,15 @@ def test_many_connections_at_once():
     assert pair.run(lambda: all(conn.peer_closed for conn in servers), 300 * SEC)
     texts = sorted(int(b"".join(conn.views(100))) for conn in servers)
     assert texts == list(range(100))
+
+
+def test_counters_of_segments_count_wire_segments():
+    """As Linux, which adds a super-segment's segments: what was sent first, and what was delivered."""
+    pair = Pair(Link(rate=100_000_000, delay=5 * MSEC))
+    report = pair.transfer(1_448_000)
+    assert report.intact
+    pair.idle(SEC)
+    mib = pair.a.mib
+    assert 1000 <= mib.TcpExtTCPOrigDataSent <= 1030
+    assert 1000 <= mib.TcpExtTCPDelivered <= 1100
+    assert report.info.data_segs_out == mib.TcpExtTCPOrigDataSent

@@ -128,6 +128,25 @@ def test_a_syn_with_a_later_timestamp_opens_anew(wire):
     assert (wire.peer(1).iss - old_iss) & 0xFFFFFFFF == 2 + 65535 + 2
 
 
+@pytest.mark.wire(only=NOT_WRAP)
+def test_who_saves_syns_gets_that_one_too(wire):
+    """TCP_SAVE_SYN: the headers are those of the SYN that opened the new connection."""
+    wait(wire, role="server", ts=True, save_syn=1)
+    first = wire.conn.saved_syn
+    wire.play("""
+        +1s    in     S   0:0 <mss 1000,TS val ? ecr 0>
+        +0     out    S.  0:0 ack 1
+        +10ms  in     .   1:1 ack 1
+        +0     app    accept
+    """)
+    saved = wire.conn.saved_syn
+    size = 40 if wire.v6 else 20
+    assert saved != first
+    assert saved[size + 13] == SYN
+    assert bytes((2, 4)) + (1000).to_bytes(2, "big") in saved[size + 20 :]
+    assert len(saved) == size + (saved[size + 12] >> 4) * 4
+
+
 @pytest.mark.rfc("6191", "2")
 @pytest.mark.wire(only=NOT_WRAP)
 def test_a_syn_with_an_older_timestamp_does_not(wire):

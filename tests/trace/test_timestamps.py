@@ -108,3 +108,19 @@ def test_unasked_timestamps_are_not_answered(wire):
         +0     app    send 10
         +0     out    P.  1:11 <>
     """)
+
+
+@pytest.mark.rfc("7323", "5.3")
+def test_answers_that_come_too_soon_are_counted_by_what_was_wrong(wire):
+    """tcp_invalid_ratelimit: for PAWS, for a sequence number, for a challenge (RFC 5961 §4.2)."""
+    wire.established(ts=True)
+    wire.play("""
+        +1s    in     F.  1:1 ack 1 <nop,nop,TS val 1 ecr 0>
+        +0     out    .   1:1 ack 1
+        +0     in     F.  1:1 ack 1 <nop,nop,TS val 1 ecr 0>
+        +0     check  TcpExtPAWSEstab == 2 and TcpExtTCPACKSkippedPAWS == 1
+        +0     in     .   5000001:5000001 ack 1
+        +0     check  TcpExtTCPACKSkippedSeq == 1
+        +0     in     S   1:1
+        +0     check  TcpExtTCPACKSkippedChallenge == 1
+    """)
