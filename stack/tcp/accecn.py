@@ -145,9 +145,11 @@ class AccEcn(Ecn):
             return flags | reply
         return flags | (CEP_INIT + self.received_ce & 7) << ACE_SHIFT
 
-    def ect(self, fresh: bool) -> int:
-        """ECT(0) on all but SYNs, retransmissions and bare ACKs included, as Linux."""
-        return ECT0 if self.sends_ect else NOT_ECT
+    def ect(self, fresh: bool, l4s: bool) -> int:
+        """ECT(0) on all but SYNs, retransmissions and bare ACKs included, as Linux; ECT(1) for a scalable control."""
+        if not self.sends_ect:
+            return NOT_ECT
+        return ECT1 if l4s else ECT0
 
     def one_by_one(self) -> bool:
         """CWR is set in ACE: who cuts a super-segment would clear it on all pieces but the first."""

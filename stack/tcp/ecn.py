@@ -72,8 +72,8 @@ class Ecn:
             flags |= CWR
         return flags
 
-    def ect(self, fresh: bool) -> int:
-        """The ECN field that it leaves with."""
+    def ect(self, fresh: bool, l4s: bool) -> int:
+        """The ECN field that it leaves with; ECT(1) needs better feedback than this (RFC 9331 §4.2)."""
         return ECT0 if fresh else NOT_ECT
 
     def one_by_one(self) -> bool:

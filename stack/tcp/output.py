@@ -494,7 +494,7 @@ def build(
     gso_ecn = 0
     if conn.ecn is not None:
         if not flags & SYN:
-            ect = conn.ecn.ect(fresh)
+            ect = conn.ecn.ect(fresh, conn.cc.l4s)
             if not size and not flags & RST:
                 options += conn.ecn.option(conn, MAX_OPTIONS - ts_len - len(options), now)
         flags = conn.ecn.flags_for(flags, fresh)

@@ -50,6 +50,7 @@ class CongestionControl:
 
     name = "none"
     needs_ecn = False  # asks for ECN whatever tcp_ecn says, and answers marks by their share (RFC 8257)
+    l4s = False  # scalable in RFC 9331's sense: marks its packets ECT(1), where the peer agreed to Accurate ECN
     wants_samples = False  # on_sample() is called
     wants_pacing = False  # `pacing_rate` is kept to
     own_window = False  # `cwnd` is the window in every state: no PRR, no decay when idle
