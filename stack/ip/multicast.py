@@ -229,8 +229,10 @@ class Multicast:
 
     def poll_timeout(self) -> Nanos | None:
         """When the next report is due."""
-        due = [t for t in (self._reporter4.poll_timeout(), self._reporter6.poll_timeout()) if t is not None]
-        return min(due) if due else None
+        first, second = self._reporter4.poll_timeout(), self._reporter6.poll_timeout()
+        if first is None or second is None:
+            return first if second is None else second
+        return min(first, second)
 
     def handle_timeout(self, now: Nanos) -> None:
         """Send the reports that are due."""

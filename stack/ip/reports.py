@@ -23,6 +23,7 @@ from stack.wire.vnet import VNET_NONE
 if TYPE_CHECKING:
     from stack.host import Stack
 
+NEVER: Nanos = 1 << 62
 UNSOLICITED = SEC  # RFC 3376 §8.11, RFC 3810 §9.11
 UNSOLICITED_OLD = 10 * SEC  # RFC 2236 §8.10, RFC 2710 §7.10
 QUERY_INTERVAL = 125 * SEC
@@ -287,10 +288,17 @@ class Reporter:
     # --- time
 
     def poll_timeout(self) -> Nanos | None:
-        """When something is due."""
-        due = [t for talk in self._talks.values() for t in (talk.change_at, talk.answer_at) if t is not None]
-        due += [t for each in self._pending.values() for t in (each.answer_at, each.old_at) if t is not None]
-        return min(due) if due else None
+        """When something is due. Asked after every batch of packets, so no list is made for a silent link."""
+        earliest = NEVER
+        for talk in self._talks.values():
+            if talk.change_at is not None and talk.change_at < earliest:
+                earliest = talk.change_at
+            if talk.answer_at is not None and talk.answer_at < earliest:
+                earliest = talk.answer_at
+        if self._pending:
+            due = [t for each in self._pending.values() for t in (each.answer_at, each.old_at) if t is not None]
+            earliest = min([earliest, *due])
+        return earliest if earliest != NEVER else None
 
     def handle_timeout(self, now: Nanos) -> list[tuple[bytes, int]]:
         """Send what is due; the groups about which nothing is left to say."""
