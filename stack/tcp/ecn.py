@@ -116,7 +116,7 @@ class DctcpEcn(Ecn):
         self.echo = marked
         conn.ack_due = True
 
-    def ect(self, fresh: bool) -> int:
+    def ect(self, fresh: bool, l4s: bool) -> int:
         """All of it."""
         return ECT0
 
