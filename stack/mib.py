@@ -144,6 +144,7 @@ class Mib:
     TcpExtTCPDSACKOldSent: int = 0
     TcpExtTCPDSACKOfoSent: int = 0
     TcpExtTCPDSACKRecv: int = 0
+    TcpExtTCPDSACKOfoRecv: int = 0
     TcpExtTCPDSACKUndo: int = 0
     TcpExtTCPFullUndo: int = 0
     TcpExtTCPPartialUndo: int = 0
@@ -190,6 +191,8 @@ class Mib:
     TcpExtTCPMTUPSuccess: int = 0
     TcpExtTCPDelivered: int = 0
     TcpExtTCPDeliveredCE: int = 0
+    TcpExtTCPDSACKRecvSegs: int = 0
+    TcpExtTCPDSACKIgnoredDubious: int = 0
     NuseInMalformed: int = 0
     NuseInWrongLink: int = 0
     NuseInNotJoined: int = 0

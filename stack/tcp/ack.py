@@ -36,10 +36,11 @@ def ack_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
     wnd = seg.wnd << tcb.snd_wscale if not seg.flags & SYN else seg.wnd
     window_moved = _update_window(conn, seg, wnd)
     acked = ack - una
-    if acked < 0:
-        if seg.sack:  # an old ACK may still carry a D-SACK
-            _take_sacks(conn, seg, una)
-        return
+    late = acked < 0
+    if late:  # Linux's old_ack: what it SACKs may be news all the same
+        if not seg.sack:
+            return
+        acked, ack = 0, una
     rec, ecn = conn.recovery, conn.ecn
     marks = UNKNOWN
     if (
@@ -71,7 +72,7 @@ def ack_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
         conn.persist_backoff = conn.keepalive_sent = rec.retransmits = 0
         conn.room_made()
     delivered = acked - (was_sacked - board.sacked_out)
-    fresh = _take_sacks(conn, seg, ack) if seg.sack and tcb.sack_ok else _NONE
+    fresh = _take_sacks(conn, seg, ack, gone) if seg.sack and tcb.sack_ok else _NONE
     for sent in fresh:
         delivered += sent.end - sent.start
     rtt = 0
@@ -79,6 +80,7 @@ def ack_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
         rtt = _sample(conn, gone, fresh, delivered, seg.ts_ecr, acked, now)
     dup = (
         not acked
+        and not late
         and not seg.length
         and not window_moved
         and tcb.snd_nxt > ack
@@ -87,11 +89,12 @@ def ack_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
     )
     counts.delivered += delivered
     conn.demux.mib.TcpExtTCPDelivered += -(-delivered // tcb.mss_cache)
-    if ecn is not None and was_out:
+    if ecn is not None and was_out and not late:
         if marks == UNKNOWN:
             marks = ecn.marks(conn, seg, delivered)
         if marks:
             conn.demux.mib.TcpExtTCPDeliveredCE += marks
+            rec.ece = True
             on_marks(conn, ecn, now)
     rearm = on_ack(conn, acked, delivered, flight, dup, seg.ts_ecr, rtt, now)
     if conn.cc_listens:
@@ -189,8 +192,11 @@ def _update_window(conn: "TcpConn", seg: Segment, wnd: int) -> bool:
     return False
 
 
-def _take_sacks(conn: "TcpConn", seg: Segment, una: int) -> list[Sent]:
-    """Unwrap and validate SACK blocks (RFC 2018, 2883 §4), hand the good ones to the scoreboard."""
+def _take_sacks(conn: "TcpConn", seg: Segment, una: int, gone: list[Sent]) -> list[Sent]:
+    """Unwrap and validate SACK blocks (RFC 2018, 2883 §4), hand the good ones to the scoreboard.
+
+    A first block below the ACK's own number is a D-SACK; one below SND.UNA alone is just late.
+    """
     nxt = conn.tcb.snd_nxt
     blocks: list[tuple[int, int]] = []
     wire = seg.sack or ()
@@ -199,11 +205,10 @@ def _take_sacks(conn: "TcpConn", seg: Segment, una: int) -> list[Sent]:
         right = una + (((right32 - una) & MASK32) ^ HALF32) - HALF32
         if right <= left or right > nxt:
             continue
-        if left < una or (index == 0 and len(wire) > 1 and _inside(left, right, wire[1], una)):
-            if index == 0 and right - left <= max(conn.tcb.max_window, 1 << 16):
-                on_dsack(conn, left, right)
-            continue
-        blocks.append((left, right))
+        if index == 0 and (left < seg.ack or (len(wire) > 1 and _inside(left, right, wire[1], una))):
+            on_dsack(conn, left, right, left < seg.ack, gone)
+        elif right > una:
+            blocks.append((max(left, una), right))
     if not blocks:
         return _NONE
     if len(blocks) > 1:

@@ -29,9 +29,9 @@ class Recovery:
         "backoff",
         "ca",
         "counted_to",
-        "dsack_seen",
         "dup_acks",
         "dupthresh",
+        "ece",
         "fack",
         "frto",
         "high_seq",
@@ -81,9 +81,9 @@ class Recovery:
         self.limit = 0  # its window
         # undo
         self.undo_marker = NO_MARK
-        self.undo_retrans = 0
+        self.undo_retrans = -1  # bytes sent again and not reported as duplicates; 0: undo; −1: nothing sent again yet
+        self.ece = False  # the network marked since the reduction: the window stays down, whatever else is undone
         self.retrans_stamp = -1  # our timestamp when the first retransmission of the episode left; −1 none
-        self.dsack_seen = False
         # RACK
         self.rack_sent_at: Nanos = 0
         self.rack_end = 0
@@ -102,6 +102,11 @@ class Recovery:
         self.retry_since: Nanos = 0  # when the first of them was
         self.frto = False  # the timeout may have been spurious
         self.send_new = 0  # F-RTO asks for new text before any of the old, until the next ACK
+
+    def no_undo(self) -> None:
+        """There is nothing to undo, or it may not be."""
+        self.undo_marker = NO_MARK
+        self.undo_retrans = -1
 
 
 def window(conn: "TcpConn") -> int:

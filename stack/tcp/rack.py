@@ -50,14 +50,22 @@ def note_sacked(conn: "TcpConn", fresh: list[Sent]) -> None:
     low = rec.reord_low
     if low != NO_MARK:
         rec.reord_low = NO_MARK
-        mss = conn.tcb.mss_cache
-        metric = rec.fack - low
-        if metric > rec.dupthresh * mss:
-            rec.dupthresh = min(-(-metric // mss), max(conn.demux.sysctl.tcp_max_reordering, rec.dupthresh))
-        rec.reord_seen += 1
-        conn.demux.mib.TcpExtTCPSACKReorder += 1
+        if check_reordering(conn, low):
+            conn.demux.mib.TcpExtTCPSACKReorder += 1
     for sent in fresh:
         rec.fack = max(rec.fack, sent.end)
+
+
+def check_reordering(conn: "TcpConn", low: int) -> bool:
+    """tcp_check_sack_reordering(): text from `low` on came after text from above it; by how many segments?"""
+    rec, mss = conn.recovery, conn.tcb.mss_cache
+    metric = max(rec.fack, conn.tcb.snd_una) - low
+    if metric <= 0:
+        return False
+    if metric > rec.dupthresh * mss:
+        rec.dupthresh = min(-(-metric // mss), max(conn.demux.sysctl.tcp_max_reordering, rec.dupthresh))
+    rec.reord_seen += 1
+    return True
 
 
 def adapt_reo_wnd(conn: "TcpConn", prior_delivered: int) -> None:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from stack.tcp import newreno, rack
 from stack.tcp import timers as T
-from stack.tcp.castate import CWR, DISORDER, LOSS, NEW_FIRST, NO_MARK, OPEN, RECOVERY, REDUCING
+from stack.tcp.castate import CWR, DISORDER, LOSS, NEW_FIRST, NEW_ONLY, NO_MARK, OPEN, RECOVERY, REDUCING
 from stack.tcp.plpmtud import on_loss as mtu_probe_lost
 from stack.tcp.prr import begin_reduction, end_reduction, reduce_window
 from stack.tcp.tlp import tlp_on_ack
-from stack.tcp.undo import begin_undo, packet_delayed, restore, undo_by_dsack, undo_loss, undo_recovery
+from stack.tcp.undo import STILL_OUT, begin_undo, undo_by_dsack, undo_loss, undo_partial, undo_recovery
 from stack.units import MSEC, Nanos
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def on_ack(
     rec.send_new = 0
     if rec.tlp_high_seq != NO_MARK:
         tlp_on_ack(conn, acked, dup, now)
-    if rec.ca == OPEN and not (board.sacked_out or board.lost_out or dup or rec.dsack_seen):  # the usual case
+    if rec.ca == OPEN and not (board.sacked_out or board.lost_out or dup) and rec.undo_retrans:  # the usual case
         rec.dup_acks = 0
         if acked:
             on_plain_ack(conn, acked, flight, rtt, now)
@@ -87,25 +87,21 @@ def _advance(conn: "TcpConn", acked: int, delivered: int, flight: int, dup: bool
         undone = undo_recovery(conn, ts_ecr, now)
         if not tcb.sack_ok and una == rec.high_seq and tcb.snd_nxt > una:
             return  # the careful variant, RFC 6582 §6
+        rec.ca = OPEN
         if not undone:
             end_reduction(conn, now)
-        _open(conn)
-        return
     if rec.ca == LOSS:
         _in_loss(conn, acked, dup, ts_ecr, now)
         if rec.ca == LOSS:
             _detect(conn, acked, dup, now)
         if rec.ca != OPEN and not rec.lost_again:
             return
-    elif rec.ca == RECOVERY and acked and rec.undo_marker != NO_MARK and packet_delayed(conn, ts_ecr):
-        if conn.board.retrans_out:
-            return  # a late original: send new text, mend nothing more
-        rec.reord_seen += 1
-        conn.demux.mib.TcpExtTCPTSReorder += 1
-        conn.demux.mib.TcpExtTCPPartialUndo += 1
-        restore(conn, now, unmark=True)
+    elif rec.ca == RECOVERY and acked and (late := undo_partial(conn, acked, ts_ecr, now)):
+        if late == STILL_OUT:
+            rec.send_new = NEW_ONLY
+            return
         _open(conn)
-    if rec.ca != LOSS and undo_by_dsack(conn, now) and rec.ca == RECOVERY:
+    if rec.ca not in (LOSS, CWR) and undo_by_dsack(conn, now) and rec.ca == RECOVERY:
         _open(conn)
     if rec.ca != LOSS:
         _detect(conn, acked, dup, now)
@@ -125,9 +121,12 @@ def _detect(conn: "TcpConn", acked: int, dup: bool, now: Nanos) -> None:
 
 
 def _open(conn: "TcpConn") -> None:
-    """tcp_try_keep_open(): OPEN, or DISORDER while something is missing."""
+    """tcp_try_to_open(): OPEN, or DISORDER while something is missing or was sent again."""
     rec, board = conn.recovery, conn.board
-    state = DISORDER if board.sacked_out or board.lost_out or rec.dup_acks else OPEN
+    again = board.any_retrans()
+    if not again:
+        rec.retrans_stamp = -1
+    state = DISORDER if board.sacked_out or board.lost_out or rec.dup_acks or again else OPEN
     if state != rec.ca:
         rec.ca = state
         rec.high_seq = conn.tcb.snd_nxt
@@ -146,10 +145,10 @@ def _enter_recovery(conn: "TcpConn", flight: int, delivered: int, now: Nanos) ->
     already = rec.ca == CWR
     rec.ca = RECOVERY
     rec.high_seq = conn.tcb.snd_nxt
-    if already:  # the marks came first: one reduction a round trip (RFC 3168 §6.1.2)
-        rec.undo_marker = NO_MARK
-        return
     begin_undo(conn)
+    rec.ece = already
+    if already:  # the marks came first: one reduction a round trip (RFC 3168 §6.1.2), and it stays
+        return
     conn.cc.on_loss(flight, now)
     begin_reduction(conn, delivered)
     conn.demux.trace("recovery", conn)
@@ -162,7 +161,7 @@ def enter_cwr(conn: "TcpConn", now: Nanos) -> bool:
         return False
     rec.ca = CWR
     rec.high_seq = conn.tcb.snd_nxt
-    rec.undo_marker = NO_MARK
+    rec.no_undo()
     conn.cc.on_ecn(conn.in_flight(), now)
     begin_reduction(conn, 0)
     return True
@@ -170,6 +169,7 @@ def enter_cwr(conn: "TcpConn", now: Nanos) -> bool:
 
 def after_timer(conn: "TcpConn", flight: int, now: Nanos) -> None:
     """The reordering timer found losses: recovery begins, or goes on, without an ACK (tcp_rack_reo_timeout)."""
+    conn.recovery.send_new = 0
     if conn.recovery.ca < RECOVERY:
         _enter_recovery(conn, flight, 0, now)
     if conn.recovery.ca == RECOVERY:
@@ -192,7 +192,7 @@ def _resend_without_blame(conn: "TcpConn") -> None:
     rec = conn.recovery
     rec.ca = LOSS
     rec.high_seq = conn.tcb.snd_nxt
-    rec.undo_marker = NO_MARK
+    rec.no_undo()
     rec.frto = False
 
 
@@ -217,6 +217,7 @@ def on_rto(conn: "TcpConn", now: Nanos) -> None:
     begins = rec.ca <= DISORDER or conn.tcb.snd_una >= rec.high_seq or (rec.ca == LOSS and not rec.retransmits)
     if begins:
         begin_undo(conn)
+        rec.ece = False
         conn.cc.on_rto(flight, now)
         if rec.ca <= DISORDER and board.sacked_out >= rec.dupthresh * conn.tcb.mss_cache:
             rec.dupthresh = min(rec.dupthresh, knobs.tcp_reordering)
@@ -268,11 +269,12 @@ def _in_loss(conn: "TcpConn", acked: int, dup: bool, ts_ecr: int, now: Nanos) ->
     rec, tcb = conn.recovery, conn.tcb
     recovered = tcb.snd_una >= rec.high_seq
     if acked and undo_loss(conn, ts_ecr, now, by_frto=False):
-        _open(conn)
+        if tcb.sack_ok:
+            rec.ca = OPEN
         return
     if rec.frto:
         if rec.originals and undo_loss(conn, ts_ecr, now, by_frto=True):  # step 3.b
-            _open(conn)
+            rec.ca = OPEN
             return
         if tcb.snd_nxt > rec.high_seq:
             if dup or conn.board.sacked_out:
@@ -287,4 +289,4 @@ def _in_loss(conn: "TcpConn", acked: int, dup: bool, ts_ecr: int, now: Nanos) ->
         undo_recovery(conn, ts_ecr, now)
         rec.dup_acks = rec.reno_sacked = 0
         if tcb.sack_ok or tcb.snd_una > rec.high_seq or tcb.snd_nxt == tcb.snd_una:
-            _open(conn)
+            rec.ca = OPEN

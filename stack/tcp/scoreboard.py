@@ -257,6 +257,17 @@ class Scoreboard:
         recs = self._recs
         return recs[bisect_left(recs, left, self._head, key=_start) : bisect_left(recs, right, self._head, key=_start)]
 
+    def overlapping(self, left: int, right: int) -> list[Sent]:
+        """The records that lie in [left, right), if only in part."""
+        recs = self._recs
+        at = max(bisect_right(recs, left, self._head, key=_start) - 1, self._head)
+        found = recs[at : bisect_left(recs, right, self._head, key=_start)]
+        return found[1:] if found and found[0].end <= left else found
+
+    def any_retrans(self) -> bool:
+        """Is anything out that was sent again, as far as this is known cheaply? Linux's tcp_any_retrans_done()."""
+        return self.retrans_out > 0 or (self._head < len(self._recs) and self._recs[self._head].retrans > 0)
+
     def _sack_range(self, left: int, right: int, fresh: list[Sent]) -> None:
         recs = self._recs
         at = max(bisect_right(recs, left, self._head, key=_start) - 1, self._head)
