@@ -90,6 +90,23 @@ def test_no_cell_falls_far_below_what_theory_allows(loss):
         assert bbr > (0.2 if loss == 0.1 and rtt == 10 else 0.6 if rtt == 10 else 0.09) * RATE / 1e6, row
 
 
+def test_bbr_on_a_long_wire_with_a_short_queue_loses_to_its_start_alone():
+    """13.2 of 20 Mbit/s in the table is what STARTUP costs, see docs/congestion-control.md; no timeout, nothing else.
+
+    The first 2.5 MB take one second at the rate of the wire, four round trips in which the window doubles from ten
+    segments to the 173 that the wire holds, and half a round trip at the end. Four times as much text comes to 17.
+    """
+    link = Link(rate=RATE, delay=50 * MSEC, queue=125_000, seed=5)
+    pair = Pair(link, Link(delay=50 * MSEC), sysctl={"net.ipv4.tcp_congestion_control": "bbr"}, check_every=1000)
+    report = pair.transfer(10_000_000)
+    assert report.intact
+    assert report.timeouts == 0
+    assert report.retrans_segs == link.overflowed  # what the start put into the queue beyond its end, once each
+    assert report.goodput > 17_000_000
+    ideal = 2_500_000 * 8 / RATE * 1500 / 1448 + 4 * 0.1 + 0.05
+    assert pinned()[(0.0, 100, 0.5)][2] == pytest.approx(2_500_000 * 8 / 1e6 / ideal, rel=0.05)
+
+
 def test_ten_percent_loss_starves_nobody():
     """Five wires that lose every tenth packet: the slowest transfer has a third of the average, and a megabit."""
     shares = []
