@@ -41,6 +41,7 @@ FAST_FLAGS = 0xFF & ~(PSH | CWR | ECE)  # any flag but these takes the slow path
 DELACK_MIN = 40 * MSEC
 DELACK_MAX = 200 * MSEC
 AFTER_FIN = frozenset((CLOSE_WAIT, CLOSING, LAST_ACK))
+MAX_ECHO = 1 << 24  # ms; a timestamp echo older than that is a lie
 AGAIN_SOON = 2 * MSEC  # Linux's TCP_TIMEOUT_MIN
 
 
@@ -77,7 +78,7 @@ def segment_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
                 ack_arrives(conn, seg, now)
             else:
                 conn.demux.mib.TcpExtTCPHPHits += 1
-                tcb.snd_wl1 = seq
+                tcb.snd_wl1 = max(tcb.snd_wl1, seq)
             text_arrives(conn, seq, seg.payload, now)
         else:
             conn.demux.mib.TcpExtTCPHPAcks += 1
@@ -153,6 +154,8 @@ def syn_sent_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
             conn.demux.fastopen.learn(conn, conn.fastopen, peer, seg.ack - tcb.iss - 1)
         if conn.syn_retries == 0:
             conn.rtt.on_sample(now - conn.syn_sent_at, now)
+        elif tcb.ts_ok and (elapsed := (conn.ts_now(now) - seg.ts_ecr) & MASK32) < MAX_ECHO:
+            conn.rtt.on_sample(max(elapsed, 1) * MSEC, now)
         enter_established(conn, now)
         conn.ack_due = True
         if seg.length or flags & FIN:

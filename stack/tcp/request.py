@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from stack.tcp.listen import TcpListener
 
 TIMEOUT_INIT = SEC  # RFC 6298 §2.1, Linux's TCP_TIMEOUT_INIT
-PAWS_WINDOW = 1
 
 
 class Request(MiniFlow):
@@ -136,51 +135,43 @@ class Request(MiniFlow):
     # ------------------------------------------------------------------ arriving segments
 
     def on_segment(self, seg: Segment, now: Nanos) -> bool:
-        """One segment for this flow; True if it completes the handshake."""
+        """One segment for this flow; True if it completes the handshake.
+
+        In Linux's order (tcp_check_req): a wrong ACK is reset wherever the segment lies, then PAWS and the window, then
+        RST and SYN. A SYN in the window ends it (RFC 9293 §3.10.7.4, fourth, passive); RFC 5961 spares it from a RST
+        that is not exact, where Linux does not.
+        """
         flags = seg.flags
-        if not self._paws_ok(seg, now):
-            return False
         ahead = signed(seg.seq - self.irs - 1)  # seq − RCV.NXT
-        if ahead == -1 and flags & (SYN | RST) == SYN:
-            if not flags & ACK:
-                self._syn_again(now)
-                return False
-            ahead = 0  # a SYN-ACK to our SYN-ACK, of which only the ACK is news
-            flags &= ~SYN
-        end = ahead + seg.length + (1 if flags & SYN else 0) + (1 if flags & FIN else 0)
-        if flags & RST:
-            if 0 <= ahead <= self.rcv_wnd:
-                self._reset_arrives(ahead, seg, now)
+        old = self._is_old(seg)
+        if ahead == -1 and flags & (SYN | RST | ACK) == SYN and not old:
+            self._syn_again(now)
             return False
-        if ahead > self.rcv_wnd or (end <= 0 and ahead):
-            if flags & SYN:
-                self._challenge(seg, now)
-            else:
+        if flags & ACK and (seg.ack - self.iss) & MASK32 != 1:
+            if not flags & RST:
+                self.demux.reset_for_key(self.key, seg, self.link)
+            return False
+        end = ahead + seg.length + (1 if flags & SYN else 0) + (1 if flags & FIN else 0)
+        if old or not (ahead == 0 or (end > 0 and ahead < self.rcv_wnd) or ahead == end == self.rcv_wnd):
+            if old:
+                self.demux.mib.TcpExtPAWSEstab += 1
+            if not flags & RST:
                 self._owe_ack(seg, now)
             return False
-        if flags & SYN:
-            self.demux.mib.TcpExtTCPSYNChallenge += 1
-            self._challenge(seg, now)
+        if flags & RST:
+            self._reset_arrives(ahead, seg, now)
             return False
-        if not flags & ACK:
-            return False
-        if self.peer.ts_val is not None and seg.ts_val >= 0 and ahead <= 0:
-            self.ts_recent = seg.ts_val
-        if (seg.ack - self.iss) & MASK32 != 1:
+        if flags & SYN and ahead != -1:
             self.demux.reset_for_key(self.key, seg, self.link)
+            self._dies()
             return False
-        return True
+        if flags & ACK and self.peer.ts_val is not None and seg.ts_val >= 0 and ahead <= 0:
+            self.ts_recent = seg.ts_val
+        return bool(flags & ACK)
 
-    def _paws_ok(self, seg: Segment, now: Nanos) -> bool:
-        """RFC 7323 §5.3."""
-        if self.peer.ts_val is None or seg.ts_val < 0 or seg.flags & RST:
-            return True
-        if not ts_before(seg.ts_val, (self.ts_recent - PAWS_WINDOW) & MASK32):
-            return True
-        self.demux.mib.TcpExtPAWSEstab += 1
-        if not seg.flags & SYN:
-            self._owe_ack(seg, now)
-        return False
+    def _is_old(self, seg: Segment) -> bool:
+        """RFC 7323 §5.3; unlike later, a RST has to pass as well."""
+        return self.peer.ts_val is not None and seg.ts_val >= 0 and ts_before(seg.ts_val, self.ts_recent)
 
     def _syn_again(self, now: Nanos) -> None:
         """Our SYN-ACK was lost, or is late; the clock starts anew."""
@@ -192,6 +183,9 @@ class Request(MiniFlow):
         if ahead:
             self._challenge(seg, now)
             return
+        self._dies()
+
+    def _dies(self) -> None:
         self.demux.mib.TcpAttemptFails += 1
         self.demux.mib.TcpExtEmbryonicRsts += 1
         self.forget()

@@ -29,8 +29,8 @@ def bytes_of_cwnd(line: str, theirs: Step, ours: Step, before: list[str]) -> boo
 
 
 def crossing_syn_ack(line: str, theirs: Step, ours: Step, before: list[str]) -> bool:
-    """Simultaneous open: the peer's SYN-ACK repeats its SYN, which Linux reports as a duplicate (D-SACK 0:1)."""
-    return "app connect" in before and any("sack 0:1" in packet for packet in theirs.out) and line.startswith("in S")
+    """Simultaneous open: the peer's SYN-ACK repeats its SYN, which Linux acknowledges as a duplicate."""
+    return "app connect" in before and len(theirs.out) == 1 and not ours.out and line.startswith("in S")
 
 
 def timestamp_of_an_old_ack(line: str, theirs: Step, ours: Step, before: list[str]) -> bool:
@@ -74,6 +74,38 @@ def header_prediction_and_old_acks(line: str, theirs: Step, ours: Step, before: 
     return match is not None and not 0 < int(match[1]) < 2**31
 
 
+def window_edge(line: str, theirs: Step, ours: Step, before: list[str]) -> bool:
+    """The rest of a window, less than a segment: Linux sends it where its buffers happen to be cut there."""
+    return len(theirs.out) == len(ours.out) + 1 > 1 and theirs.out[:-1] == ours.out and line.startswith("app send")
+
+
+def small_send_buffer(line: str, theirs: Step, ours: Step, before: list[str]) -> bool:
+    """Linux's send buffer is small while the MSS is: a write is cut short."""
+    return line.startswith("app send") and theirs.result.endswith(" bytes") and theirs.out == ours.out
+
+
+def timestamp_echo_in_syn_received(line: str, theirs: Step, ours: Step, before: list[str]) -> bool:
+    """Linux 6.15 takes no timestamp echo in SYN-RECEIVED but those of its SYN-ACKs, not even that of its own ACK."""
+    answered = len(theirs.out) == 1 and theirs.out[0].startswith(". 1:1 ") and "TS" in theirs.out[0]
+    return answered and theirs.state == "-" and line.startswith("in ") and "." in line.split()[1]
+
+
+def timestamp_zero(line: str, theirs: Step, ours: Step, before: list[str]) -> bool:
+    """A peer whose SYN said TSval 0: Linux sends its ACKs in SYN-RECEIVED without timestamps."""
+    strip = [[re.sub(r" <TS val 0 ecr 0>", "", packet) for packet in step.out] for step in (theirs, ours)]
+    return strip[0] == strip[1] and any(each.startswith("in S") and "TS val 0" in each for each in before)
+
+
+def reset_in_syn_received(line: str, theirs: Step, ours: Step, before: list[str]) -> bool:
+    """RFC 5961 §3.2 asks for the exact sequence number also in SYN-RECEIVED; Linux does not."""
+    return "R" in line.split()[1] and ours.state == "-" and len(ours.out) == 1 and not theirs.out
+
+
+def fin_says_the_ack(line: str, theirs: Step, ours: Step, before: list[str]) -> bool:
+    """A FIN that the window lets out: Linux acknowledges first and sends it then, ours is both."""
+    return len(theirs.out) == 2 and theirs.out[1:] == ours.out and theirs.out[0].startswith(". ")
+
+
 RULES: dict[str, Rule] = {
     rule.__name__.replace("_", " "): rule
     for rule in (
@@ -84,6 +116,12 @@ RULES: dict[str, Rule] = {
         stale_sack_blocks,
         text_beyond_a_fin,
         header_prediction_and_old_acks,
+        window_edge,
+        small_send_buffer,
+        timestamp_echo_in_syn_received,
+        timestamp_zero,
+        reset_in_syn_received,
+        fin_says_the_ack,
         bytes_of_cwnd,
     )
 }

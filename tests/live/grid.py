@@ -1,4 +1,4 @@
-"""The grid of transfers against the kernel: which cells there are, how one is run. scripts/grid and test_grid.py use it."""
+"""The grid of transfers against the kernel: its cells and how one is run; for scripts/grid and test_grid.py."""
 
 import itertools
 import json

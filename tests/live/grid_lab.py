@@ -1,4 +1,4 @@
-"""Run inside a namespace of its own: one cell of the grid, a transfer both ways at once between our stack and the kernel.
+"""Run inside a namespace of its own: one cell of the grid, a transfer both ways at once, our stack and the kernel.
 
     unshare --net python grid_lab.py '{"role": "server", "words": "loss 1%", …}'     prints one line of JSON
 

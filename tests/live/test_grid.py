@@ -1,8 +1,7 @@
 """A dozen cells of the grid (scripts/grid runs all): transfers against the kernel in both roles over bad networks."""
 
-import pytest
-
 import grid
+import pytest
 
 CELLS = grid.sample(12, "ci")
 

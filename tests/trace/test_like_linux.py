@@ -231,3 +231,60 @@ def test_a_crossing_syn_that_asks_for_no_ecn_gets_none(wire):
         +5ms   in     S   0:0 <mss 1000>
         +0     out    S.  0:0 ack 1
     """)
+
+
+@pytest.mark.rfc("9293", "3.10.7.4")
+@pytest.mark.parametrize(("segment", "answer"), [("S 101:101", "R. ack 102"), ("S. 101:101 ack 1", "R. ack 102")])
+def test_a_syn_in_the_window_ends_a_half_open_connection(wire, segment, answer):
+    wire.play(
+        f"""
+        +0     app    listen
+        +0     in     S   0:0 <mss 1000>
+        +0     out    S.  0:0 ack 1
+        +0     in     {segment}
+    """,
+        loose=True,
+    )
+    assert len(wire.sent) == 1
+    assert wire.sent[0].packet.flags & 4
+    assert not list(wire.stack.tcp.conns())
+
+
+@pytest.mark.parametrize("segment", [". 1:1 ack 2", "S. 101:101 ack 2", "P. -99:1 ack 2", ". 300001:300101 ack 2"])
+def test_a_wrong_ack_in_syn_received_is_reset_wherever_it_lies(wire, segment):
+    wire.play(f"""
+        +0     app    listen
+        +0     in     S   0:0 <mss 1000>
+        +0     out    S.  0:0 ack 1
+        +0     in     {segment}
+        +0     out    R   2:2
+        +0     in     .   1:1 ack 1
+        +0     app    accept
+    """)
+
+
+@pytest.mark.rfc("7323", "5.3")
+def test_an_old_reset_does_not_end_a_half_open_connection(wire):
+    wire.play("""
+        +0     app    listen
+        +0     in     S   0:0 <mss 1000,TS val 1000000 ecr 0>
+        +0     out    S.  0:0 ack 1
+        +0     in     R   1:1 <nop,nop,TS val 5 ecr 0>
+        +0     quiet
+        +0     in     .   1:1 ack 1
+        +0     app    accept
+    """)
+
+
+def test_text_that_fills_a_hole_does_not_make_an_older_window_good(wire):
+    wire.established()
+    wire.play("""
+        +0     in     .   2001:2002 ack 1
+        +0     out    .   1:1 ack 1
+        +0     in     .   1:101 ack 1
+        +0     out    .   1:1 ack 101
+        +0     in     .   201:301 ack 1 win 0
+        +0     out    .   1:1 ack 101
+        +0     app    send 1000
+        +0     out    .   1:1001
+    """)

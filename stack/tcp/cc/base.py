@@ -135,7 +135,9 @@ class CongestionControl:
         """The connection is established; `srtt` is that of the handshake, or 0."""
 
     def on_mss(self, mss: int) -> None:
-        """The segment size changed."""
+        """The segment size changed. Where it grew, as with the peer's window, cwnd is as many segments as before."""
+        if mss > self.mss:
+            self.cwnd = self.cwnd * mss // self.mss
         self.mss = mss
         self.cwnd = max(self.cwnd, mss)
 
