@@ -15,7 +15,7 @@ LAB = ROOT / "tests" / "live" / "grid_lab.py"
 IMPAIRMENTS = {
     "clean": "",
     "loss 1%": "delay 5ms loss 1%",
-    "loss 3%": "delay 5ms loss 3%",
+    "loss 5%": "delay 5ms loss 5%",
     "loss 10%": "delay 5ms loss 10%",
     "burst loss": "delay 5ms loss gemodel 1% 30%",
     "reordering": "delay 5ms reorder 25% gap 3",

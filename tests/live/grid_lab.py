@@ -24,7 +24,7 @@ from nuse.impair_device import impair, impairment
 from stack.tcp.options import TcpOptions
 
 PORT = 7777
-TINY = 4096  # SO_RCVBUF of the cells with tiny windows
+TINY = 4096  # SO_RCVBUF and SO_SNDBUF of the cells with tiny windows, as getsockopt would show them
 BLOCK = bytes(range(256)) * 64
 PATIENCE = 100.0
 
@@ -51,6 +51,7 @@ def peer(cell: dict[str, Any], host: str) -> None:
     with socket.socket(family) as sock:
         if cell["tiny"]:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, TINY // 2)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, TINY // 2)
         if cell["role"] == "server":
             sock.settimeout(PATIENCE)
             sock.connect((host, PORT))
@@ -104,7 +105,7 @@ async def run(cell: dict[str, Any]) -> dict[str, Any]:
     spec = f"tun0,stack=10.98.0.2/24,host=10.98.0.1/24,stack6=fd98::2/64,host6=fd98::1/64,mtu={cell['mtu']}"
     if cell["mtu"] < 1280:
         spec = f"tun0,stack=10.98.0.2/24,host=10.98.0.1/24,mtu={cell['mtu']}"
-    options = TcpOptions(rcvbuf=TINY) if cell["tiny"] else TcpOptions()
+    options = TcpOptions(rcvbuf=TINY, sndbuf=TINY) if cell["tiny"] else TcpOptions()
     v6 = cell["version"] == 6
     ours, host = ("fd98::2", "fd98::1") if v6 else ("10.98.0.2", "10.98.0.1")
     async with nuse.open_stack(offload=cell["offload"], links=[spec]) as net:

@@ -1,7 +1,8 @@
 """A dozen cells of the grid (scripts/grid runs all): transfers against the kernel in both roles over bad networks."""
 
-import grid
 import pytest
+
+from live import grid
 
 CELLS = grid.sample(12, "ci")
 
