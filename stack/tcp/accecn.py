@@ -265,6 +265,8 @@ def on_syn(conn: "TcpConn", seg: Segment) -> None:
     """The peer's SYN or SYN-ACK: did it ask, did it agree?"""
     ace = seg.flags >> ACE_SHIFT & 7
     if not seg.flags & ACK:
+        if not conn.passive and not conn.ecn_asked:
+            return  # a crossing SYN: what we did not ask for ourselves, we do not grant
         answer = synack_flags(seg, conn.demux.sysctl.tcp_ecn, conn.cc.needs_ecn)
         if answer:
             conn.ecn = classic(conn.cc.needs_ecn) if answer == ECE else AccEcn(seg.ecn)

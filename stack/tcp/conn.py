@@ -262,7 +262,7 @@ class TcpConn:
         self.pingpong = False
         self.rcv_mss = 536
         self.delack_at = 0
-        self.invalid_ack_at: Nanos = -SEC * 3600
+        self.invalid_ack_at: Nanos = -(1 << 60)  # never yet
         # sending
         self.snd_up = -1  # one past the last urgent byte
         self.urgent: Urgent | None = None

@@ -238,6 +238,8 @@ def _paws_ok(conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
         _syn_arrives(conn, seg, now)
     else:
         mib.TcpExtPAWSEstab += 1
+        if seg.length and seg.seq < tcb.rcv_nxt:
+            _dsack_old(conn, seg.seq, min(seg.seq + seg.length, tcb.rcv_nxt))
         if not _owe_invalid_ack(conn, seg, now):
             mib.TcpExtTCPACKSkippedPAWS += 1
     return False
@@ -269,8 +271,8 @@ def _acceptable(conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
 
 
 def _owe_invalid_ack(conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
-    """An ACK for a segment that was dropped; False if it has no text and tcp_invalid_ratelimit says not so soon."""
-    if not seg.length:
+    """An ACK for a segment that was dropped; False if it is bare and tcp_invalid_ratelimit says not so soon."""
+    if not seg.length and not seg.flags & FIN:
         if now - conn.invalid_ack_at < conn.demux.sysctl.tcp_invalid_ratelimit * MSEC:
             return False
         conn.invalid_ack_at = now
@@ -354,8 +356,8 @@ def _ack_check(conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
             conn.rtt.on_sample(now - conn.syn_sent_at, now)
         tcb.snd_una = tcb.iss + 1
         tcb.snd_wnd = seg.wnd << tcb.snd_wscale
-        if tcb.snd_wnd > tcb.max_window:
-            tcb.max_window = tcb.snd_wnd
+        if conn.passive or tcb.snd_wnd > tcb.max_window:
+            tcb.max_window = tcb.snd_wnd  # of the third segment, not of the SYN, whose window was not scaled
             conn.sync_mss()
         tcb.snd_wl1, tcb.snd_wl2 = seg.seq, seg.ack
         enter_established(conn, now)
@@ -372,8 +374,7 @@ def _ack_check(conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
                 _note_timestamp(conn, seg, now)
             return True
     if seg.ack > tcb.snd_nxt:
-        if not _owe_invalid_ack(conn, seg, now):
-            conn.demux.mib.TcpExtTCPACKSkippedSeq += 1
+        _challenge(conn, now)
         return False
     acked = tcb.snd_una - tcb.iss - conn.passive
     if seg.ack < tcb.snd_una - min(tcb.max_window, acked):
@@ -487,7 +488,7 @@ def text_arrives(conn: "TcpConn", seq: int, payload: memoryview, now: Nanos) -> 
         return
     had_holes = recvq.has_holes()
     before = tcb.rcv_nxt
-    if had_holes:
+    if had_holes and conn.dsack is None:
         start, end = recvq.first_held()
         _dsack_old(conn, start, min(end, seq + size))
     recvq.append(payload)

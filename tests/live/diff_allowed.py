@@ -24,6 +24,9 @@ def options_of_a_crossing_syn(line: str, theirs: Step, ours: Step, before: list[
 def bytes_of_cwnd(line: str, theirs: Step, ours: Step, before: list[str]) -> bool:
     """cwnd counts bytes here and segments there, so small segments make a difference to how many fit."""
     small = any(re.search(r"<.*mss (88|300|536)\b", each) or ("in S" in each and "mss" not in each) for each in before)
+    if small and len(theirs.out) == len(ours.out) == 1 and theirs.state == ours.state:
+        # A bare ACK here, the same on text there.
+        return re.sub(r":\d+ | ect0|W", "", theirs.out[0]) == re.sub(r":\d+ | ect0|W", "", ours.out[0])
     short, long = sorted((theirs.out, ours.out), key=len)
     return small and bool(long) and long[: len(short)] == short and all(" win 1" in each for each in long[len(short) :])
 
@@ -59,13 +62,13 @@ def _sacked(step: Step) -> set[int]:
 
 
 def text_beyond_a_fin(line: str, theirs: Step, ours: Step, before: list[str]) -> bool:
-    """Text beyond a FIN that came out of order: we ignore it (RFC 9293 §3.10.7.4), Linux takes it and loses the FIN."""
+    """Text or a FIN beyond a FIN out of order: we ignore it (RFC 9293 §3.10.7.4), Linux takes it and loses the FIN."""
     fins, ends = [], []
     for each in [*before, line]:
         match = re.match(r"in (\S+) -?\d+:(-?\d+)", each)
         if match is not None and "S" not in match[1] and "R" not in match[1]:
             (fins if "F" in match[1] else ends).append(int(match[2]))
-    return any(end > fin for fin in fins for end in ends)
+    return len(set(fins)) > 1 or any(end > fin for fin in fins for end in ends)
 
 
 def header_prediction_and_old_acks(line: str, theirs: Step, ours: Step, before: list[str]) -> bool:
@@ -87,7 +90,8 @@ def small_send_buffer(line: str, theirs: Step, ours: Step, before: list[str]) ->
 def timestamp_echo_in_syn_received(line: str, theirs: Step, ours: Step, before: list[str]) -> bool:
     """Linux 6.15 takes no timestamp echo in SYN-RECEIVED but those of its SYN-ACKs, not even that of its own ACK."""
     answered = len(theirs.out) == 1 and theirs.out[0].startswith(". 1:1 ") and "TS" in theirs.out[0]
-    return answered and theirs.state == "-" and line.startswith("in ") and "." in line.split()[1]
+    late = line == "app accept" and theirs.result == "EAGAIN" and any(each.startswith("in R") for each in before)
+    return late or (answered and theirs.state == "-" and line.startswith("in ") and "." in line.split()[1])
 
 
 def timestamp_zero(line: str, theirs: Step, ours: Step, before: list[str]) -> bool:
@@ -98,12 +102,22 @@ def timestamp_zero(line: str, theirs: Step, ours: Step, before: list[str]) -> bo
 
 def reset_in_syn_received(line: str, theirs: Step, ours: Step, before: list[str]) -> bool:
     """RFC 5961 §3.2 asks for the exact sequence number also in SYN-RECEIVED; Linux does not."""
-    return "R" in line.split()[1] and ours.state == "-" and len(ours.out) == 1 and not theirs.out
+    challenged = "R" in line.split()[1] and len(ours.out) == 1 and not theirs.out
+    survived = any("R" in each.split()[1] for each in before if each.startswith("in")) and not ours.out
+    return ours.state == "-" and (challenged or survived)
 
 
 def fin_says_the_ack(line: str, theirs: Step, ours: Step, before: list[str]) -> bool:
     """A FIN that the window lets out: Linux acknowledges first and sends it then, ours is both."""
     return len(theirs.out) == 2 and theirs.out[1:] == ours.out and theirs.out[0].startswith(". ")
+
+
+def cut_before_the_mss_grew(line: str, theirs: Step, ours: Step, before: list[str]) -> bool:
+    """Segments are at most half the largest window; what Linux had cut by that before the window grew, it leaves so."""
+    small = any(re.search(r"in S\S* .* win (0|1000|5000) ", each + " ") for each in before)
+    runs = [re.findall(r"(\d+):(\d+) ack", " ".join(step.out)) for step in (theirs, ours)]
+    whole = all(run and all(run[at][1] == run[at + 1][0] for at in range(len(run) - 1)) for run in runs)
+    return small and whole and runs[0][0][0] == runs[1][0][0] and max(map(len, runs)) > 1
 
 
 RULES: dict[str, Rule] = {
@@ -117,6 +131,7 @@ RULES: dict[str, Rule] = {
         text_beyond_a_fin,
         header_prediction_and_old_acks,
         window_edge,
+        cut_before_the_mss_grew,
         small_send_buffer,
         timestamp_echo_in_syn_received,
         timestamp_zero,

@@ -288,3 +288,36 @@ def test_text_that_fills_a_hole_does_not_make_an_older_window_good(wire):
         +0     app    send 1000
         +0     out    .   1:1001
     """)
+
+
+@pytest.mark.rfc("2883", "4")
+def test_old_text_with_an_old_timestamp_is_reported_too(wire):
+    wire.established(sack=True, ts=True)
+    wire.play("""
+        +0     in     .   1:101 ack 1
+        +0     out    .   1:1 ack 101
+        +0     in     .   51:61 ack 1 <nop,nop,TS val 0 ecr 0>
+        +0     out    .   1:1 ack 101 <TS val ? ecr ?,sack 51:61>
+    """)
+
+
+@pytest.mark.rfc("9293", "3.7.1")
+def test_the_third_segments_window_bounds_the_mss(wire):
+    wire.play("""
+        +0     app    listen
+        +0     in     S   0:0 win 65535 <mss 1000>
+        +0     out    S.  0:0 ack 1
+        +0     in     .   1:1 ack 1 win 100
+        +0     app    accept
+        +0     app    send 3000
+        +0     out    .   1:101
+    """)
+
+
+def test_a_crossing_syn_is_offered_no_ecn_that_we_did_not_ask_for(wire):
+    wire.play("""
+        +0     app    connect
+        +0     out    S   0:0
+        +5ms   in     SEW 0:0 <mss 1000>
+        +0     out    S.  0:0 ack 1
+    """)
