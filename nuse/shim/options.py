@@ -3,7 +3,7 @@
 import errno
 import struct
 from collections.abc import Callable
-from socket import SOCK_RAW
+from socket import SOCK_RAW, socket
 
 from nuse.shim import sockaddr
 from nuse.shim.datagram import DatagramSocket
@@ -24,13 +24,16 @@ from nuse.shim.opttable import (
     IGNORED_BLOBS,
     INTS,
     IPV6_V6ONLY,
+    NATIVE,
     SO_BINDTODEVICE,
     SO_LINGER,
     SO_MAX_PACING_RATE,
     SO_RCVBUF,
+    SO_RCVTIMEO,
     SO_REUSEADDR,
     SO_REUSEPORT,
     SO_SNDBUF,
+    SO_SNDTIMEO,
     SO_TIMESTAMPING,
     SO_TYPE,
     SOL_IP,
@@ -49,7 +52,7 @@ from nuse.shim.opttable import (
 )
 from nuse.shim.sock import Socket
 from nuse.shim.stream import FRESH, LISTENING, StreamSocket
-from nuse.shim.tcpinfo import pack_tcp_info
+from nuse.shim.tcpinfo import NO_LIMIT, max_pacing_rate, pack_cc_info, pack_tcp_info
 from stack.errors import StackError
 from stack.tcp.cc import CONGESTION_CONTROLS
 
@@ -83,6 +86,15 @@ def reuse(sock: Socket) -> dict[str, bool]:
 def inherit(listening: StreamSocket, child: StreamSocket) -> None:
     """An accepted socket has its listener's options."""
     child.values = dict(listening.values)
+
+
+def inherit_native(listening: StreamSocket, theirs: socket) -> None:
+    """… and so has its carrier, `theirs`, those that the kernel obeys."""
+    for level, name in NATIVE & listening.values.keys():
+        theirs.setsockopt(level, name, listening.values[level, name])
+    for name in (SO_RCVTIMEO, SO_SNDTIMEO):
+        if seconds := timeout(listening, name):
+            theirs.setsockopt(SOL_SOCKET, name, _TIMEVAL.pack(int(seconds), int(seconds % 1 * 1e6)))
 
 
 def _known(sock: Socket, level: int, name: int) -> Opt:
@@ -168,6 +180,16 @@ def set_timeval(sock: Socket, name: int, raw: bytes) -> None:
         sock.values.pop(key, None)
 
 
+def set_max_pacing_rate(sock: Socket, raw: bytes) -> None:
+    """SO_MAX_PACING_RATE in bytes a second, as an unsigned int or, with eight bytes, an unsigned long; ~0 lifts it."""
+    rate = int.from_bytes(raw[:8] if len(raw) >= 8 else raw[:4], "little")
+    if len(raw) < 8 and rate == 2**32 - 1:
+        rate = NO_LIMIT
+    if isinstance(sock, StreamSocket):
+        sock.set_option("max_pacing_rate", 0 if rate == NO_LIMIT else rate)
+    sock.values[SO_MAX_PACING_RATE] = rate
+
+
 def get_int(sock: Socket, level: int, name: int) -> int:
     """An int option's value."""
     special = _SPECIAL.get((level, name))
@@ -229,8 +251,8 @@ _SPECIAL: dict[Key, Callable[[Socket], int]] = {
 }
 
 
-def get_blob(sock: Socket, level: int, name: int) -> bytes | None:
-    """The value of an option that is not an int, None if it is one."""
+def get_blob(sock: Socket, level: int, name: int, room: int) -> bytes | None:
+    """The value of an option that is not an int, None if it is one. `room` is what the program has for it."""
     if level == SOL_SOCKET:
         if name in TIMEVALS:
             seconds = timeout(sock, TIMEVALS[name]) or 0.0
@@ -245,7 +267,8 @@ def get_blob(sock: Socket, level: int, name: int) -> bytes | None:
                 raise StackError(errno.ENOTCONN, "not connected")
             return sockaddr.encode(remote, sock.v6)
         if name == SO_MAX_PACING_RATE[1]:
-            return bytes(sock.values.get(SO_MAX_PACING_RATE, b"\xff" * 8))
+            rate = max_pacing_rate(sock)
+            return rate.to_bytes(8, "little") if room >= 8 else min(rate, 2**32 - 1).to_bytes(4, "little")
         if name == SO_TIMESTAMPING[1]:
             return bytes(sock.values.get(SO_TIMESTAMPING, bytes(8)))
         if name == 57:  # SO_COOKIE
@@ -267,7 +290,9 @@ def get_blob(sock: Socket, level: int, name: int) -> bytes | None:
             return pack_tcp_info(sock)
         if (level, name) == TCP_SAVED_SYN:
             return sock.take_saved_syn()
-        if (level, name) in (TCP_CC_INFO, TCP_FASTOPEN_KEY):  # no algorithm here shows its state; no key of its own
+        if (level, name) == TCP_CC_INFO:
+            return pack_cc_info(sock)
+        if (level, name) == TCP_FASTOPEN_KEY:  # no key of its own
             return b""
     return None
 
@@ -282,10 +307,12 @@ def set_blob(sock: Socket, level: int, name: int, raw: bytes) -> bool:
         if len(raw) < _TWO_INTS.size:
             raise StackError(errno.EINVAL, "short linger")
         set_linger(sock, raw)
-    elif (level, name) in (SO_TIMESTAMPING, SO_MAX_PACING_RATE):
+    elif (level, name) == SO_TIMESTAMPING:
         if len(raw) < 4:
             raise StackError(errno.EINVAL, "short value")
         sock.values[level, name] = raw[:8].ljust(8, b"\0")
+    elif (level, name) == SO_MAX_PACING_RATE:
+        set_max_pacing_rate(sock, raw)
     elif (level, name) == SO_BINDTODEVICE:
         bind_to_device(sock, raw)
     elif set_group_option(sock, level, name, raw) or set_raw_option(sock, level, name, raw):

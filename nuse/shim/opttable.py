@@ -10,8 +10,9 @@ SOL_IP, SOL_SOCKET, SOL_TCP, SOL_UDP, SOL_IPV6 = 0, 1, 6, 17, 41
 SO_REUSEADDR, SO_TYPE, SO_ERROR, SO_BROADCAST, SO_SNDBUF, SO_RCVBUF = 2, 3, 4, 6, 7, 8
 SO_LINGER, SO_REUSEPORT, SO_RCVTIMEO, SO_SNDTIMEO = 13, 15, 20, 21
 SO_TIMESTAMP, SO_TIMESTAMPNS = 29, 35
-IP_PKTINFO, IP_RECVTTL, IP_RECVTOS = 8, 12, 13
+IP_PKTINFO, IP_RECVTTL, IP_RECVTOS, IP_BIND_ADDRESS_NO_PORT = 8, 12, 13, 24
 IPV6_V6ONLY, IPV6_RECVPKTINFO, IPV6_RECVHOPLIMIT, IPV6_RECVTCLASS = 26, 49, 51, 66
+SO_OOBINLINE = (SOL_SOCKET, 10)
 I31 = 2**31 - 1
 
 Key = tuple[int, int]
@@ -43,7 +44,7 @@ INTS: dict[Key, Opt] = {
     (SOL_SOCKET, 5): _bool(),  # SO_DONTROUTE
     (SOL_SOCKET, SO_BROADCAST): _bool(dgram="broadcast"),
     (SOL_SOCKET, 9): _bool(field="keepalive"),
-    (SOL_SOCKET, 10): _bool(),  # SO_OOBINLINE
+    SO_OOBINLINE: _bool(native=True),
     (SOL_SOCKET, 11): _bool(dgram="no_check"),  # SO_NO_CHECK
     (SOL_SOCKET, 12): Opt(),  # SO_PRIORITY
     (SOL_SOCKET, SO_REUSEPORT): _bool(),
@@ -56,7 +57,7 @@ INTS: dict[Key, Opt] = {
     (SOL_SOCKET, 43): _bool(),  # SO_NOFCS
     (SOL_SOCKET, 45): _bool(),  # SO_SELECT_ERR_QUEUE
     (SOL_SOCKET, 46): Opt(low=0),  # SO_BUSY_POLL
-    (SOL_SOCKET, 49): Opt(),  # SO_INCOMING_CPU
+    (SOL_SOCKET, 49): Opt(default=-1),  # SO_INCOMING_CPU
     (SOL_SOCKET, 56): Opt(writable=False),  # SO_INCOMING_NAPI_ID
     (SOL_SOCKET, 60): _bool(),  # SO_ZEROCOPY: the kernel ignores MSG_ZEROCOPY on the carrier and copies
     (SOL_TCP, 1): _bool(field="nodelay"),
@@ -96,7 +97,7 @@ INTS: dict[Key, Opt] = {
     (SOL_IP, 21): Opt(low=0, high=255),  # IP_MINTTL
     (SOL_IP, 22): _bool(),  # IP_NODEFRAG
     (SOL_IP, 23): _bool(),  # IP_CHECKSUM
-    (SOL_IP, 24): _bool(),  # IP_BIND_ADDRESS_NO_PORT
+    (SOL_IP, IP_BIND_ADDRESS_NO_PORT): _bool(),
     (SOL_IP, 33): Opt(default=1, low=-1, high=255, dgram="mcast_ttl"),  # IP_MULTICAST_TTL
     (SOL_IP, 34): _bool(default=1, dgram="mcast_loop"),  # IP_MULTICAST_LOOP
     (SOL_IP, 49): _bool(default=1, dgram="mcast_all"),  # IP_MULTICAST_ALL
@@ -127,6 +128,7 @@ INTS: dict[Key, Opt] = {
     (SOL_UDP, 103): Opt(low=0, high=65535, dgram="gso_size"),  # UDP_SEGMENT
     (SOL_UDP, 104): _bool(dgram="gro"),  # UDP_GRO
 }
+NATIVE = {key for key, opt in INTS.items() if opt.native}
 TIMEVALS = {
     20: SO_RCVTIMEO,
     66: SO_RCVTIMEO,

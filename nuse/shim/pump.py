@@ -8,8 +8,10 @@ with a full send queue the carrier is left unread, and the program blocks or pol
 import os
 import socket
 from collections.abc import Callable
+from socket import MSG_OOB
 from typing import Any, Protocol
 
+from nuse.shim import carrier
 from nuse.shim.poller import ERR, HUP, IN, OUT, Poller
 from stack.errors import StackError
 
@@ -98,8 +100,12 @@ class Pump:
     def to_program(self) -> None:
         """Give the program what is in order, as much as the carrier takes, and then the end of the stream."""
         conn = self.conn
-        while conn.readable:
+        while True:
             try:
+                if conn.urgent is not None:
+                    self._pass_urgent()
+                if not conn.readable:
+                    break
                 conn.consume(os.writev(self.fd, conn.views(WRITE)))
             except BlockingIOError:
                 if not self._mask & OUT:
@@ -109,12 +115,30 @@ class Pump:
                 if not self.discard:  # closed; HUP tells next, and the unread data make it a reset
                     self._reset = self._reset or isinstance(error, ConnectionResetError)
                     return
+                conn.urgent = None
                 conn.consume(conn.readable)
         if self._failing:
             self._ends.all_delivered()
         elif conn.peer_closed and not self.fin_passed:
             self.fin_passed = True
             self.end.shutdown(socket.SHUT_WR)
+
+    def _pass_urgent(self) -> None:
+        """If the urgent byte is next, give it to the program as such; reads stop before and after it."""
+        conn = self.conn
+        if conn.at_mark() and conn.recvq.readable:
+            self.end.send(conn.recv_urgent(peek=True), MSG_OOB)
+            conn.views(0)  # steps over it
+
+    def drain(self) -> bool:
+        """Take all that the program has written so far; False if the send queue has not the room for that and more."""
+        left = carrier.unread(self.end)
+        while left:
+            self.from_program()
+            before, left = left, carrier.unread(self.end)
+            if left >= before:
+                return False
+        return bool(self.conn.send_space > 0)
 
     def from_program(self) -> None:
         """Take what the program wrote while the send queue has room."""

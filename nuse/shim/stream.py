@@ -17,10 +17,11 @@ from typing import Any
 
 from nuse.shim import carrier
 from nuse.shim.hub import Hub
+from nuse.shim.origin import origin
 from nuse.shim.pump import Pump
 from nuse.shim.sock import SockAddr, Socket
 from stack.errors import StackError
-from stack.events import ACCEPTABLE, CLOSED, CONNECTED, FAILED, PEER_CLOSED, READABLE, WRITABLE
+from stack.events import ACCEPTABLE, CLOSED, CONNECTED, FAILED, PEER_CLOSED, READABLE, URGENT, WRITABLE
 from stack.tcp.options import OptionValue, TcpOptions, check_option
 
 FRESH, LISTENING, CONNECTING, ESTABLISHED, SHUT, DEAD = range(6)
@@ -34,6 +35,7 @@ class StreamSocket(Socket):
 
     __slots__ = (
         "binding",
+        "bound_addr",
         "conn",
         "connect_told",
         "listener",
@@ -50,6 +52,7 @@ class StreamSocket(Socket):
         super().__init__(hub, v6, socket.SOCK_STREAM, proto, end, name)
         self.phase = FRESH
         self.binding: Any = None
+        self.bound_addr: bytes | None = None  # bound without a port (IP_BIND_ADDRESS_NO_PORT)
         self.conn: Any = None
         self.listener: Any = None
         self.pump: Pump | None = None
@@ -86,7 +89,10 @@ class StreamSocket(Socket):
     def connect(self, remote: SockAddr, theirs: socket.socket | None, data: bytes = b"") -> None:
         """Begin to connect, with `data` in the SYN if it may be (Fast Open); the result comes as an event."""
         stack = self.hub.stack
-        self.conn = stack.tcp.connect(remote, self.hub.now(), binding=self.binding, options=self.options, data=data)
+        source = None if self.binding is not None else origin(self, self.bound_addr, remote)
+        self.conn = stack.tcp.connect(
+            remote, self.hub.now(), binding=self.binding, local_addr=source, options=self.options, data=data
+        )
         self.conn.owner = self
         self.options = self.conn.options
         self.connect_told = False
@@ -198,7 +204,7 @@ class StreamSocket(Socket):
     def _on_stream_events(self, mask: int) -> None:
         pump = self.pump
         assert pump is not None
-        if mask & (READABLE | PEER_CLOSED):
+        if mask & (READABLE | PEER_CLOSED | URGENT):
             pump.to_program()
         if mask & WRITABLE and self.phase == ESTABLISHED:
             pump.from_program()
@@ -350,7 +356,9 @@ class StreamSocket(Socket):
         if self.conn is not None:
             local: SockAddr = self.conn.local
             return local
-        return None if self.binding is None else (self.binding.addr, self.binding.port)
+        if self.binding is not None:
+            return self.binding.addr, self.binding.port
+        return None if self.bound_addr is None else (self.bound_addr, 0)
 
     def remote_address(self) -> SockAddr | None:
         """getpeername; None unless the handshake is done and the connection alive."""

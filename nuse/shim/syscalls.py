@@ -13,7 +13,9 @@ from nuse.shim.abi import IPPROTO_MPTCP
 from nuse.shim.datagram import DatagramSocket
 from nuse.shim.fdtable import socket_name
 from nuse.shim.notif import Notification
-from nuse.shim.options import reuse, timeout
+from nuse.shim.options import flag, reuse, timeout
+from nuse.shim.opttable import IP_BIND_ADDRESS_NO_PORT, SOL_IP
+from nuse.shim.origin import bind_address
 from nuse.shim.session import CONTINUE, LATER, Handler, Session, signed
 from nuse.shim.sock import Pending, Socket
 from nuse.shim.stream import CONNECTING, DEAD, ESTABLISHED, FRESH, SHUT_RD, SHUT_RDWR, StreamSocket
@@ -83,7 +85,10 @@ def sys_bind(s: Session, n: Notification) -> int | None:
         return -errno.EACCES
     s.hub.poller.run_now()  # a socket closed just before has given its port back
     if isinstance(sock, StreamSocket):
-        sock.bind(addr, **reuse(sock))
+        if not addr[1] and flag(sock, SOL_IP, IP_BIND_ADDRESS_NO_PORT):
+            bind_address(sock, addr[0])
+        else:
+            sock.bind(addr, **reuse(sock))
     else:
         assert isinstance(sock, DatagramSocket)
         sock.endpoint.bind(*addr, **reuse(sock))
@@ -103,7 +108,7 @@ def sys_listen(s: Session, n: Notification) -> int | None:
         return -errno.EOPNOTSUPP
     backlog = min(n.args[1] & 0xFFFFFFFF, s.hub.stack.sysctl.somaxconn)
     if sock.phase == FRESH and sock.binding is None:
-        sock.bind((sockaddr.ANY6 if sock.v6 else sockaddr.ANY4, 0), **reuse(sock))
+        sock.bind((sock.bound_addr or (sockaddr.ANY6 if sock.v6 else sockaddr.ANY4), 0), **reuse(sock))
     with _copy(s, n, sock) as theirs:
         sock.listen(backlog, theirs)
     return 0

@@ -7,7 +7,7 @@ from typing import Any
 from nuse.shim import carrier, sockaddr
 from nuse.shim.fdtable import socket_name
 from nuse.shim.notif import Notification
-from nuse.shim.options import inherit, timeout
+from nuse.shim.options import inherit, inherit_native, timeout
 from nuse.shim.session import CONTINUE, LATER, Interrupted, Session, signed
 from nuse.shim.sock import Pending
 from nuse.shim.stream import LISTENING, StreamSocket
@@ -81,6 +81,7 @@ def _hand_over(s: Session, n: Notification, sock: StreamSocket, conn: Any, flags
     """
     ours, theirs = carrier.make_pair(socket.SOCK_STREAM, nonblock=bool(flags & socket.SOCK_NONBLOCK))
     with theirs:
+        inherit_native(sock, theirs)
         try:
             if n.args[1]:
                 s.write_sockaddr(n, sockaddr.encode(conn.remote, sock.v6), n.args[1], n.args[2])

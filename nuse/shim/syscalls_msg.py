@@ -28,6 +28,7 @@ from nuse.shim.session import CONTINUE, LATER, Interrupted, Session, signed
 from nuse.shim.sock import Pending, SockAddr
 from nuse.shim.sockaddr import decode, decode_datagram, reachable
 from nuse.shim.stream import CONNECTING, FRESH, LISTENING, StreamSocket
+from nuse.shim.urgent import send_urgent
 from stack.errors import StackError
 
 VLEN_MAX = 1024
@@ -36,14 +37,14 @@ CONTROL_MAX = 131072  # net.core.optmem_max
 
 def _send_stream(s: Session, n: Notification, sock: StreamSocket, flags: int, message: Message | None) -> int | None:
     """A stream's send: the kernel's, unless it has an address, which TCP ignores and AF_UNIX would refuse."""
-    if flags & MSG_OOB:
-        return -errno.EOPNOTSUPP
     if flags & MSG_FASTOPEN and sock.phase != LISTENING:
         return _send_fast(s, n, sock, flags, message)
     if sock.phase in (FRESH, LISTENING):
         return -errno.EPIPE
     if message is None:
         return CONTINUE
+    if flags & MSG_OOB:
+        return send_urgent(s, n, sock, flags, message)
     theirs = s.hub.tasks.copy_socket(n.tid, signed(n.args[0]), sock.name, socket.SOCK_STREAM)
     if theirs is None:
         return -errno.EBADF
@@ -86,7 +87,7 @@ def _send_fast(s: Session, n: Notification, sock: StreamSocket, flags: int, mess
 def _receive_stream(sock: StreamSocket, flags: int) -> int:
     if flags & MSG_ERRQUEUE:
         return -errno.EAGAIN
-    if flags & MSG_OOB:
+    if flags & MSG_OOB and sock.phase == FRESH:
         return -errno.EINVAL
     return -errno.ENOTCONN if sock.phase in (FRESH, LISTENING) else CONTINUE
 
@@ -107,7 +108,7 @@ def sys_sendto(s: Session, n: Notification) -> int | None:
         return CONTINUE
     flags, message = signed(n.args[3]), Message([(n.args[1], n.args[2])], n.args[4], n.args[5])
     if isinstance(sock, StreamSocket):
-        return _send_stream(s, n, sock, flags, message if n.args[4] else None)
+        return _send_stream(s, n, sock, flags, message if n.args[4] or flags & MSG_OOB else None)
     assert isinstance(sock, DatagramSocket)
     if flags & MSG_OOB:
         return -errno.EOPNOTSUPP
@@ -123,7 +124,7 @@ def sys_sendmsg(s: Session, n: Notification) -> int | None:
     flags = signed(n.args[2])
     if isinstance(sock, StreamSocket):
         name = read_header(s, n, n.args[1])[0]
-        return _send_stream(s, n, sock, flags, read_message(s, n, n.args[1]) if name else None)
+        return _send_stream(s, n, sock, flags, read_message(s, n, n.args[1]) if name or flags & MSG_OOB else None)
     assert isinstance(sock, DatagramSocket)
     return _send_message(s, n, sock, n.args[1], flags)
 

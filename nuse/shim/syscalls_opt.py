@@ -75,7 +75,7 @@ def sys_getsockopt(s: Session, n: Notification) -> int | None:
         return -errno.ENOPROTOOPT
     if (level, name) == (SOL_SOCKET, SO_ERROR):
         return _take_error(s, n, sock, room)
-    raw = options.get_blob(sock, level, name)
+    raw = options.get_blob(sock, level, name, room)
     if raw is None:
         value = options.get_int(sock, level, name)
         raw = bytes([value]) if level == SOL_IP and 0 < room < 4 and 0 <= value < 256 else _INT.pack(value)

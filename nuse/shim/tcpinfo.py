@@ -8,11 +8,14 @@ from stack.tcp.castate import CA_NAMES
 from stack.tcp.state import State
 
 if TYPE_CHECKING:
+    from nuse.shim.sock import Socket
     from nuse.shim.stream import StreamSocket
 
 _INFO = struct.Struct("=8B24I4Q6I4Q2I2Q6I2HI7I2H")
 _FIELDS = 68
-_ALL = 2**64 - 1
+NO_LIMIT = 2**64 - 1  # of a pacing rate, bytes a second
+_BBR_INFO = struct.Struct("=5I")
+_DCTCP_INFO = struct.Struct("=2H3I")
 _OPTION_BITS = {"ts": 1, "sack": 2, "wscale": 4, "ecn": 8, "ecnseen": 16}
 _LISTEN, _CLOSE = State.LISTEN.value, State.CLOSED.value
 _CA = list(CA_NAMES)
@@ -24,6 +27,7 @@ def pack_tcp_info(sock: "StreamSocket") -> bytes:
     if sock.conn is None:
         zeros = [0] * _FIELDS
         zeros[0] = _CLOSE
+        zeros[32] = zeros[33] = max_pacing_rate(sock)
         if sock.listener is not None:
             zeros[0], zeros[12], zeros[13] = _LISTEN, sock.queued, sock.listener.backlog
         return _INFO.pack(*zeros)
@@ -61,7 +65,7 @@ def pack_tcp_info(sock: "StreamSocket") -> bytes:
         i.rcv_rtt,
         i.rcv_space,
         i.total_retrans,
-        i.pacing_rate or _ALL,
+        i.pacing_rate or NO_LIMIT,
         max_pacing_rate(sock),
         i.bytes_acked,
         i.bytes_received,
@@ -92,6 +96,15 @@ def pack_tcp_info(sock: "StreamSocket") -> bytes:
     )
 
 
-def max_pacing_rate(sock: "StreamSocket") -> int:
-    """SO_MAX_PACING_RATE as it was set; all ones if it was not."""
-    return int.from_bytes(sock.values.get(SO_MAX_PACING_RATE, b"\xff" * 8), "little")
+def pack_cc_info(sock: "StreamSocket") -> bytes:
+    """union tcp_cc_info (linux/inet_diag.h) of the congestion control; empty if that has nothing to tell."""
+    values = sock.conn.cc.info(sock.hub.now()) if sock.conn is not None else {}
+    if "bbr_bw_lo" in values:
+        return _BBR_INFO.pack(*values.values())
+    return _DCTCP_INFO.pack(*values.values()) if "dctcp_enabled" in values else b""
+
+
+def max_pacing_rate(sock: "Socket") -> int:
+    """SO_MAX_PACING_RATE as it was set, bytes a second."""
+    rate: int = sock.values.get(SO_MAX_PACING_RATE, NO_LIMIT)
+    return rate

@@ -10,7 +10,7 @@ from .shim_lab import PYTHON, run_lab
 
 SCRIPTS = Path(__file__).parent / "shim_scripts"
 PROGRAMS = (
-    "streams", "connects", "resets", "datagrams", "ancillary", "tcpoptions", "processes", "calls", "crowd",
+    "streams", "connects", "resets", "datagrams", "ancillary", "tcpoptions", "urgent", "processes", "calls", "crowd",
 )  # fmt: skip
 DEVIATIONS = {
     "streams": {

@@ -3,7 +3,7 @@
 import socket
 import struct
 
-from prelude import attempt, pair, polled, server, settle, show, tcp
+from prelude import LOCAL, attempt, pair, polled, server, settle, show, tcp
 
 TCP, INFO, CONGESTION = 6, 11, 13
 LAYOUT = struct.Struct("=8B24I4Q6I4Q2I2Q6I2HI7I2H")
@@ -68,3 +68,42 @@ for _ in range(2):
         show("connect", one.connect(listening.getsockname()), one.send(b"first words"))
         with listening.accept()[0] as two:
             show("got", two.recv(100))
+
+SOCK, PACING = socket.SOL_SOCKET, 47
+plain = tcp()
+show("pacing", *(plain.getsockopt(SOCK, PACING, room) for room in (8, 4, 100)))
+for value in (struct.pack("Q", 5_000_000_000), struct.pack("I", 125_000), b"\xff" * 4, b"\xff" * 8, bytes(4)):
+    plain.setsockopt(SOCK, PACING, value)
+    show("pacing", LAYOUT.unpack(plain.getsockopt(TCP, INFO, 280))[33])
+    show("pacing", plain.getsockopt(SOCK, PACING, 8), plain.getsockopt(SOCK, PACING, 4))
+show("pacing", attempt(plain.setsockopt, SOCK, PACING, b"\0\0"), plain.getsockopt(SOCK, PACING, 2))
+ours, theirs = pair()
+for name in (b"cubic", b"reno", b"bbr"):
+    ours.setsockopt(TCP, CONGESTION, name)
+    ours.sendall(b"x" * 1000)
+    theirs.recv(1000)
+    settle()
+    sizes = [len(ours.getsockopt(TCP, 26, room)) for room in (64, 20, 8)]
+    show("cc info", name, sizes, ours.getsockopt(TCP, 26, 64)[12:20] if name == b"bbr" else b"")
+ours.setsockopt(SOCK, PACING, 2_000_000)
+show("limit", LAYOUT.unpack(ours.getsockopt(TCP, INFO, 280))[33])
+
+NO_PORT, CPU = 24, 49
+bound = tcp()
+show("no port", bound.getsockopt(0, NO_PORT), attempt(bound.setsockopt, 0, NO_PORT, 1), bound.getsockopt(0, NO_PORT))
+show("bound", bound.bind((LOCAL, 0)), bound.getsockname()[:2])
+with server() as listening:
+    bound.connect(listening.getsockname())
+    show("connected", bound.getsockname()[1] > 0, attempt(bound.bind, (LOCAL, 0)))
+bound = tcp()
+bound.setsockopt(0, NO_PORT, 1)
+show("listening", bound.bind((LOCAL, 0)), bound.listen(), bound.getsockname()[0], bound.getsockname()[1] > 0)
+show("no address", attempt(tcp().bind, ("2001:db8::1" if ":" in LOCAL else "192.0.2.1", 0)))
+show("cpu", fresh.getsockopt(SOCK, CPU), attempt(fresh.setsockopt, SOCK, CPU, 0), fresh.getsockopt(SOCK, CPU))
+device = tcp()
+show("device", device.getsockopt(SOCK, 25, 16), attempt(device.setsockopt, SOCK, 25, b"nonesuch"))
+show("device", attempt(device.setsockopt, SOCK, 25, b"lo"), device.getsockopt(SOCK, 25, 16))
+with server() as listening:
+    show("over lo", device.connect(listening.getsockname()), device.getsockname()[0])
+show("device", attempt(device.setsockopt, SOCK, 25, b""), device.getsockopt(SOCK, 25, 16))
+show("timeout", ours.setsockopt(TCP, 18, 5000), ours.getsockopt(TCP, 18))
