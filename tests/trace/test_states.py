@@ -122,9 +122,9 @@ REACTIONS = {
         FIN of our FIN  R                   SYN_SENT
     """,
     "SYN_RECEIVED": """
-        SYN             . 1:1 ack 1         SYN_RECEIVED
-        SYN new         . 1:1 ack 1         SYN_RECEIVED
-        SYN-ACK         nothing             ESTABLISHED
+        SYN             R. ack 2            LISTEN
+        SYN new         R. ack 50002        LISTEN
+        SYN-ACK         . 1:1 ack 1         SYN_RECEIVED
         RST exact       nothing             LISTEN
         RST window      . 1:1 ack 1         SYN_RECEIVED
         RST outside     nothing             SYN_RECEIVED

@@ -115,9 +115,9 @@ def test_answers_that_come_too_soon_are_counted_by_what_was_wrong(wire):
     """tcp_invalid_ratelimit: for PAWS, for a sequence number, for a challenge (RFC 5961 §4.2)."""
     wire.established(ts=True)
     wire.play("""
-        +1s    in     F.  1:1 ack 1 <nop,nop,TS val 1 ecr 0>
+        +1s    in     .   2:2 ack 1 <nop,nop,TS val 1 ecr 0>
         +0     out    .   1:1 ack 1
-        +0     in     F.  1:1 ack 1 <nop,nop,TS val 1 ecr 0>
+        +0     in     .   2:2 ack 1 <nop,nop,TS val 1 ecr 0>
         +0     check  TcpExtPAWSEstab == 2 and TcpExtTCPACKSkippedPAWS == 1
         +0     in     .   5000001:5000001 ack 1
         +0     check  TcpExtTCPACKSkippedSeq == 1

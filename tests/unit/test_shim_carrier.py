@@ -101,6 +101,7 @@ class FakeConn:
         self.sent, self.send_space = [], 1 << 20
         self.incoming, self.peer_closed, self.dead = bytearray(), False, False
         self.options = TcpOptions()
+        self.urgent = None
 
     @property
     def readable(self):
