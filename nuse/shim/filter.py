@@ -2,8 +2,9 @@
 
 Only calls that name, make or ask about a socket are notified. read, write, close, poll, epoll and fork never are: they
 work on the carrier by themselves, and an intercepted close that is interrupted would lose the descriptor. send and recv
-are sendto and recvfrom with a NULL address and stay native too. The kernel caches which calls are allowed whatever
-their arguments, so those pay nothing at all.
+are sendto and recvfrom with a NULL address and stay native too, but for a recv of one byte: that is how programs find
+out whether a socket is connected (CPython's ssl does), and AF_UNIX would say EAGAIN, or wait. The kernel caches which
+calls are allowed whatever their arguments, so those pay nothing at all.
 
 Calls of a foreign architecture (i386, x32 on x86_64) get ENOSYS when they make sockets: their numbers and
 structures differ, and a way round the stack must not exist.
@@ -72,13 +73,16 @@ class _Assembler:
         )
 
 
-def _message_call(asm: _Assembler, nr: int, name: str, flags: int) -> None:
-    """sendto or recvfrom: notified when the address pointer is set or one of `flags` is."""
+def _message_call(asm: _Assembler, nr: int, name: str, flags: int, size: int = 0) -> None:
+    """sendto or recvfrom: notified when the address pointer is set or one of `flags` is, or for `size` bytes."""
     asm.jump(_JEQ, nr, None, f"not {name}")
     asm.op(_LD, _arg(4))
     asm.jump(_JEQ, 0, None, "notify")
     asm.op(_LD, _arg(4, high=True))
     asm.jump(_JEQ, 0, None, "notify")
+    if size:
+        asm.op(_LD, _arg(2))
+        asm.jump(_JEQ, size, "notify")
     asm.op(_LD, _arg(3))
     asm.jump(_JSET, flags, "notify", "allow")
     asm.label(f"not {name}")
@@ -94,7 +98,7 @@ def build_filter(arch: Arch) -> bytes:
     if arch.x32:
         asm.jump(_JGE, 0x40000000, "enosys")
     _message_call(asm, calls["sendto"], "sendto", MSG_OOB | MSG_FASTOPEN)
-    _message_call(asm, calls["recvfrom"], "recvfrom", MSG_OOB | MSG_ERRQUEUE)
+    _message_call(asm, calls["recvfrom"], "recvfrom", MSG_OOB | MSG_ERRQUEUE, size=1)
     for name in ALWAYS:
         asm.jump(_JEQ, calls[name], "notify")
     asm.jump(_JEQ, calls["socket"], "socket")

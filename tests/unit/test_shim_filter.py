@@ -85,6 +85,13 @@ def test_send_and_recv_stay_native_unless_there_is_an_address(arch, name):
 
 
 @ARCHES
+def test_a_recv_of_one_byte_may_be_a_question(arch):
+    assert decide(arch, "recvfrom", 3, 0x1000, 1, 0, NULL) == NOTIFY
+    assert decide(arch, "recvfrom", 3, 0x1000, 2, 0, NULL) == ALLOW
+    assert decide(arch, "sendto", 3, 0x1000, 1, 0, NULL) == ALLOW
+
+
+@ARCHES
 def test_the_error_queue_is_asked_of_us(arch):
     assert decide(arch, "recvfrom", 3, 0x1000, 10, MSG_ERRQUEUE, NULL) == NOTIFY
 

@@ -10,6 +10,7 @@ ERRQUEUE = 0x2000
 sock = tcp()
 show("fresh polls", polled(sock))
 show("fresh names", attempt(sock.getpeername), attempt(sock.getsockname))
+show("fresh recv of a byte", attempt(sock.recv, 1))
 show("fresh accepts", attempt(sock.accept))
 show("fresh sends", attempt(sock.sendmsg, [b"x"]))
 show("fresh receives", attempt(sock.recvmsg, 1))
