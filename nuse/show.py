@@ -87,6 +87,8 @@ def route_lines(routes: Iterable[Row]) -> list[str]:
             words += ["metric", str(route["metric"])]
         if route.get("mtu"):
             words += ["mtu", str(route["mtu"])]
+        if route.get("advmss"):
+            words += ["advmss", str(route["advmss"])]
         lines[route["family"]].append(" ".join(words))
     return lines["inet"] + lines["inet6"]
 

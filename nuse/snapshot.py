@@ -113,4 +113,5 @@ def route_row(entry: Any) -> Row:
         "metric": entry.metric,
         "type": entry.kind,
         "mtu": entry.mtu,
+        "advmss": entry.advmss,
     }

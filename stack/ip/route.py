@@ -26,6 +26,7 @@ class Route:
     mtu: int
     many: bool = False  # to a group or to all
     looped: bool = False  # … and to those on this host too
+    advmss: int = 0  # the MSS to tell TCP peers; 0: what follows from `mtu`
 
 
 @dataclass(slots=True, eq=False)
@@ -39,11 +40,14 @@ class Entry:
     gateway: bytes | None = None
     kind: str = "unicast"  # or one of REFUSALS
     mtu: int = 0  # of this route, 0 for the link's
+    advmss: int = 0  # `ip route … advmss N`: the MSS that TCP's SYNs over it advertise; 0: what follows from the MTU
 
     def covers(self, addr: bytes) -> bool:
         """True if `addr` is of this family and in this prefix."""
         return len(addr) == len(self.prefix) and common_bits(addr, self.prefix) >= self.length
 
+
+MAX_ADVMSS = 65535 - 40
 
 # Route types that lead nowhere, and the errno that says so (Linux's fib_props).
 REFUSALS = {
@@ -103,6 +107,8 @@ class RouteTable:
             raise StackError(errno.EINVAL, f"no prefix: {show_addr(entry.prefix)}/{entry.length}")
         if entry.mtu and not 68 <= entry.mtu <= 65535:
             raise StackError(errno.EINVAL, f"route MTU {entry.mtu}")
+        if entry.advmss and not 48 <= entry.advmss <= MAX_ADVMSS:
+            raise StackError(errno.EINVAL, f"route advmss {entry.advmss}")
         if any(
             (one.prefix, one.length, one.metric, one.link) == (entry.prefix, entry.length, entry.metric, entry.link)
             for one in self._static
@@ -167,12 +173,12 @@ class RouteTable:
             if not over.up or over.loopback or (link is not None and over is not link):
                 continue
             if owner is None or owner is over or owner.loopback:
-                return self._via(over, dst, src, entry.mtu)
+                return self._via(over, dst, src, entry)
             fallback = fallback or entry
         if fallback is not None:
-            return self._via(fallback.link, dst, src, fallback.mtu)
+            return self._via(fallback.link, dst, src, fallback)
         if link is not None and link.up:
-            return self._via(link, dst, src, 0)
+            return self._via(link, dst, src, None)
         raise StackError(errno.ENETUNREACH, f"no route to {show_addr(dst)}")
 
     def _candidates(self, dst: bytes) -> Iterable[Entry]:
@@ -180,9 +186,10 @@ class RouteTable:
             return (e for e in self._entries if len(e.prefix) == len(dst) and (not e.length or e.covers(dst)))
         return (entry for entry in self._entries if entry.covers(dst))
 
-    def _via(self, link: Link, dst: bytes, src: bytes | None, mtu: int) -> Route:
+    def _via(self, link: Link, dst: bytes, src: bytes | None, entry: Entry | None) -> Route:
+        mtu, advmss = (entry.mtu, entry.advmss) if entry is not None else (0, 0)
         mtu = min(mtu, link.mtu) if mtu else link.mtu
-        return Route(link, src or self.source(link, dst), self._pmtu.get(dst, mtu))
+        return Route(link, src or self.source(link, dst), self._pmtu.get(dst, mtu), advmss=advmss)
 
     def source(self, link: Link, dst: bytes) -> bytes:
         """The own address that a packet to `dst` over `link` bears. Raises StackError ENETUNREACH if there is none."""

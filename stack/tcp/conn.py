@@ -167,6 +167,7 @@ class TcpConn:
         "recovery",
         "recvq",
         "remote",
+        "route_advmss",
         "rst_due",
         "rtt",
         "sample",
@@ -201,6 +202,7 @@ class TcpConn:
         mtu: int,
         options: TcpOptions,
         now: Nanos,
+        advmss: int = 0,
     ) -> None:
         knobs = demux.sysctl
         self.demux = demux
@@ -214,6 +216,7 @@ class TcpConn:
         self.key = flow_key(remote, local)
         self.link = link
         self.mtu = mtu
+        self.route_advmss = advmss  # what the route says our SYN shall advertise; 0: nothing
         self.mtu_search: MtuSearch | None = None
         self.options = options
         self.listener: TcpListener | None = None
@@ -536,7 +539,7 @@ class TcpConn:
 
     def adv_mss(self) -> int:
         """The MSS we tell the peer."""
-        return advertised_mss(self.link, self.v6, self.options)
+        return advertised_mss(self.mtu, self.route_advmss, self.v6, self.options)
 
     def window_shift(self) -> int:
         """The scale that lets the largest receive buffer be advertised."""

@@ -141,7 +141,9 @@ class TcpDemux:
         else:
             local, iss = self._choose_port(route.src, remote)
         options = options.copy() if options is not None else TcpOptions()
-        conn = TcpConn(self, self._stack.next_id(), local, remote, route.link, route.mtu, options, now)
+        conn = TcpConn(
+            self, self._stack.next_id(), local, remote, route.link, route.mtu, options, now, advmss=route.advmss
+        )
         conn.binding = binding
         conn.ext = extension or conn.ext
         if binding is None:

@@ -139,7 +139,7 @@ class PassiveOpens:
             peer.wscale = None
         if not knobs.tcp_timestamps:
             peer.ts_val = None
-        req = Request(demux, key, listener, route.link, route.mtu, seg, peer)
+        req = Request(demux, key, listener, route.link, route.mtu, seg, peer, route.advmss)
         needs = CONGESTION_CONTROLS[listener.options.congestion or knobs.tcp_congestion_control].needs_ecn
         answer = synack_flags(seg, knobs.tcp_ecn, needs, accurate) if ecn else 0
         req.flags |= answer
@@ -203,7 +203,8 @@ class PassiveOpens:
         size = (len(key) - 4) // 2
         remote = (key[:size], int.from_bytes(key[-4:-2], "big"))
         local = (key[size:-4], int.from_bytes(key[-2:], "big"))
-        conn = TcpConn(demux, demux.next_id(), local, remote, route.link, route.mtu, listener.options.copy(), now)
+        options = listener.options.copy()
+        conn = TcpConn(demux, demux.next_id(), local, remote, route.link, route.mtu, options, now, route.advmss)
         conn.listener = listener
         conn.binding = listener.binding.share()
         conn.passive = True
@@ -282,7 +283,7 @@ class PassiveOpens:
         """The request becomes a connection, which takes the segment that completed it."""
         demux, listener = self._demux, req.listener
         options = listener.options.copy()
-        conn = TcpConn(demux, req.id, req.local, req.remote, req.link, req.mtu, options, now)
+        conn = TcpConn(demux, req.id, req.local, req.remote, req.link, req.mtu, options, now, req.route_advmss)
         conn.saved_syn = req.saved_syn
         conn.key = req.key  # the very object that is in the table
         conn.listener = listener

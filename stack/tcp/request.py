@@ -41,6 +41,7 @@ class Request(MiniFlow):
         "rcv_wnd",
         "rcv_wscale",
         "retrans",
+        "route_advmss",
         "saved_syn",
         "sent_at",
         "syn_ecn",
@@ -63,11 +64,13 @@ class Request(MiniFlow):
         mtu: int,
         seg: Segment,
         peer: SynOptions,
+        advmss: int = 0,
     ) -> None:
         super().__init__(demux, 0, key, link)
         knobs, options = demux.sysctl, listener.options
         self.listener = listener
         self.mtu = mtu
+        self.route_advmss = advmss
         self.peer = peer
         self.irs = seg.seq & MASK32
         self.wnd = seg.wnd
@@ -84,7 +87,7 @@ class Request(MiniFlow):
         self.sent_at: Nanos = 0
         self.tos = options.tos & ~3
         self.ttl = options.ttl or knobs.ip_default_ttl
-        self.advmss = advertised_mss(link, len(key) > 12, options)
+        self.advmss = advertised_mss(mtu, advmss, len(key) > 12, options)
         self.rcv_wnd = min(options.rcvbuf or knobs.tcp_rmem[1], 65535)
         self.rcv_wscale = window_shift(max(knobs.tcp_rmem[2], options.rcvbuf)) if peer.wscale is not None else 0
 

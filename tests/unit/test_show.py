@@ -185,12 +185,13 @@ def test_routes_are_those_of_ip_route():
             "metric": 0,
             "type": "unicast",
             "mtu": 1400,
+            "advmss": 1200,
         },
     ]
     assert route_lines(routes) == [
         "10.64.0.0/24 dev tun0",
         "blackhole 192.0.2.0/24 dev lo metric 5",
-        "192.0.3.0/24 dev tun0 mtu 1400",
+        "192.0.3.0/24 dev tun0 mtu 1400 advmss 1200",
         "default via fd64::1 dev tun0 metric 200",
     ]
 
