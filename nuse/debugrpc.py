@@ -18,6 +18,7 @@ from nuse.driver import Driver
 from nuse.eventlog import EventLog
 from nuse.impair import ImpairError, parse_impair
 from nuse.impair_device import impair
+from nuse.netcmd import ROUTE_USAGE, change_link, change_route
 from nuse.snapshot import conn_row, link_row, listener_row, route_row, socket_row
 from stack.config import Value, sysctl_get, sysctl_items, sysctl_set
 from stack.errors import StackError
@@ -69,8 +70,8 @@ class DebugMethods:
             "links": Method(self._links, "links", "all links with addresses, impairment and counters"),
             "link": Method(
                 self._link,
-                "link NAME [up|down|impair [SPEC…|clear]]",
-                "one link; take it up or down; make its network bad, see docs/debug-protocol.md",
+                "link NAME [up|down|mtu N|addr add|del ADDR/LENGTH|impair [SPEC…|clear]]",
+                "one link; change it; make its network bad, see docs/debug-protocol.md",
                 1,
                 many,
                 ("name", "verb", "spec"),
@@ -80,6 +81,7 @@ class DebugMethods:
             "listeners": Method(self._listeners, "listeners", "listening sockets and their queues"),
             "sockets": Method(self._sockets, "sockets", "UDP and ping sockets"),
             "routes": Method(self._routes, "routes", "the routing table"),
+            "route": Method(self._route, ROUTE_USAGE, "change the routing table", 2, many, ("verb", "words")),
             "counters": Method(self._counters, "counters [NAME]", "MIB counters, named as nstat does", 0, 1, ("name",)),
             "sysctl": Method(
                 self._sysctl, "sysctl [NAME [VALUE…]]", "read or set a sysctl", 0, many, ("name", "value")
@@ -154,8 +156,11 @@ class DebugMethods:
                     impair(self.driver, link, None if words == "clear" else parse_impair(words))
                 except KeyError:
                     raise DebugError(REFUSED, f"link {link.name!r} has no device to impair") from None
-        elif verb:
+        elif verb and verb not in ("mtu", "addr"):
             raise DebugError(INVALID_PARAMS, f"usage: {self.table['link'].usage}")
+        elif verb:
+            change_link(self.stack, link, verb, spec)
+            self.driver.wake()
         return link_row(self.driver, link)
 
     def _set_up(self, link: Link, up: bool) -> None:
@@ -189,6 +194,11 @@ class DebugMethods:
 
     def _routes(self) -> list[dict[str, Any]]:
         return [route_row(entry) for entry in self.stack.routes.entries()]
+
+    def _route(self, verb: str, *words: Any) -> list[dict[str, Any]]:
+        change_route(self.stack, verb, [each for word in words for each in _word(word).split()])
+        self.driver.wake()
+        return self._routes()
 
     def _counters(self, name: str | None = None) -> dict[str, int]:
         counters = dict(mib_items(self.stack.mib))

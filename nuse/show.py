@@ -83,6 +83,8 @@ def route_lines(routes: Iterable[Row]) -> list[str]:
         if route["via"]:
             words += ["via", route["via"]]
         words += ["dev", route["dev"]]
+        if route.get("src"):
+            words += ["src", route["src"]]
         if route["metric"]:
             words += ["metric", str(route["metric"])]
         if route.get("mtu"):
@@ -96,7 +98,8 @@ def route_lines(routes: Iterable[Row]) -> list[str]:
 def route_json(route: Row) -> dict[str, Any]:
     """A route as `ip -j route` has it."""
     found = {"dst": route["dst"], "dev": route["dev"], "metric": route["metric"], "family": route["family"]}
-    return found | ({"gateway": route["via"]} if route["via"] else {})
+    found |= {"gateway": route["via"]} if route["via"] else {}
+    return found | ({"prefsrc": route["src"]} if route.get("src") else {})
 
 
 def counter_lines(counters: Mapping[str, int]) -> list[str]:

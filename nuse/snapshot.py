@@ -114,4 +114,5 @@ def route_row(entry: Any) -> Row:
         "type": entry.kind,
         "mtu": entry.mtu,
         "advmss": entry.advmss,
+        "src": None if entry.src is None else show_addr(entry.src),
     }

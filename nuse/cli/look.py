@@ -9,6 +9,7 @@ from typing import Any
 
 from nuse.config import DEFAULT_NAME, check_name
 from nuse.debugclient import DebugClient
+from nuse.netcmd import ROUTE_USAGE
 from nuse.refusal import Refused
 from nuse.show import (
     choose_counters,
@@ -21,6 +22,9 @@ from nuse.show import (
 )
 from nuse.show_ss import SsOptions, parse_filter, select, ss_lines
 from nuse.statedir import StateDir, stack_names
+
+LINK_SET = "up|down|mtu N|addr add|del ADDR/LENGTH|impair WORDS|impair clear"
+ROUTE_VERBS = ("add", "del", "delete", "replace", "change")
 
 
 def _state(args: argparse.Namespace) -> StateDir:
@@ -84,13 +88,13 @@ def link(args: argparse.Namespace) -> int:
     """`nuse link [show [LINK]]` and `nuse link set LINK …`."""
     words = args.words or ["show"]
     if words[0] == "set":
-        if len(words) < 3 or words[2] not in ("up", "down", "impair"):
-            raise Refused("usage: nuse link set LINK up|down|impair WORDS|impair clear")
+        if len(words) < 3 or words[2] not in ("up", "down", "mtu", "addr", "impair"):
+            raise Refused(f"usage: nuse link set LINK {LINK_SET}")
         with _client(args) as client:
             client.ask("link", *words[1:])
         return 0
     if words[0] != "show" or len(words) > 2:
-        raise Refused("usage: nuse link [show [LINK]] | nuse link set LINK up|down|impair WORDS|impair clear")
+        raise Refused(f"usage: nuse link [show [LINK]] | nuse link set LINK {LINK_SET}")
     with _client(args) as client:
         links = client.ask("links") if len(words) == 1 else [client.ask("link", words[1])]
     if args.json:
@@ -101,8 +105,14 @@ def link(args: argparse.Namespace) -> int:
 
 
 def route(args: argparse.Namespace) -> int:
-    """`nuse route`."""
+    """`nuse route [show]` and `nuse route add|del|replace …`."""
+    words = args.words or ["show"]
+    if words[0] not in ("show", "list", *ROUTE_VERBS) or (words[0] in ("show", "list") and len(words) > 1):
+        raise Refused(f"usage: nuse route [show] | nuse {ROUTE_USAGE}")
     with _client(args) as client:
+        if words[0] in ROUTE_VERBS:
+            client.ask("route", *words)
+            return 0
         routes = client.ask("routes")
     if args.json:
         _print_json([route_json(row) for row in routes])

@@ -93,17 +93,26 @@ def _look(commands: "argparse._SubParsersAction[Parser]") -> None:
     nstat.add_argument("-j", "--json", action="store_true", help="JSON")
     nstat.add_argument("patterns", nargs="*", metavar="PATTERN", help="only these, as in 'TcpExt*'")
 
-    link = commands.add_parser("link", help="links: show, set up, down or impair")
+    link = commands.add_parser("link", help="links: show, set up, down, MTU, addresses, impair")
     add_name(link)
     link.add_argument("-s", "--stats", action="store_true", help="with counters")
     link.add_argument("-j", "--json", action="store_true", help="JSON")
     link.add_argument(
-        "words", nargs="*", metavar="WORD", help="show [LINK] | set LINK up|down|impair WORDS|impair clear"
+        "words",
+        nargs="*",
+        metavar="WORD",
+        help="show [LINK] | set LINK up|down|mtu N|addr add|del ADDR/LENGTH|impair WORDS|impair clear",
     )
 
-    route = commands.add_parser("route", help="the stack's routes")
+    route = commands.add_parser("route", help="the stack's routes: show, add, del, replace, as in `ip route`")
     add_name(route)
     route.add_argument("-j", "--json", action="store_true", help="JSON")
+    route.add_argument(
+        "words",
+        nargs="*",
+        metavar="WORD",
+        help="add|del|replace [TYPE] PREFIX|default [via ADDR] [dev LINK] [src ADDR] [metric N] [mtu N]",
+    )
 
     sysctl = commands.add_parser("sysctl", help="read or set the stack's sysctls")
     add_name(sysctl)

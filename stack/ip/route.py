@@ -41,6 +41,7 @@ class Entry:
     kind: str = "unicast"  # or one of REFUSALS
     mtu: int = 0  # of this route, 0 for the link's
     advmss: int = 0  # `ip route … advmss N`: the MSS that TCP's SYNs over it advertise; 0: what follows from the MTU
+    src: bytes | None = None  # preferred source, an own address
 
     def covers(self, addr: bytes) -> bool:
         """True if `addr` is of this family and in this prefix."""
@@ -83,7 +84,8 @@ class RouteTable:
         """Derive everything from the links' addresses; call after any change of them."""
         self._links = list(links)
         self.version += 1
-        self._static = [entry for entry in self._static if entry.link in self._links]
+        own = {addr for link in self._links for addr, _length in link.addrs}
+        self._static = [e for e in self._static if e.link in self._links and (e.src is None or e.src in own)]
         self.local.clear()  # in place: the fast path holds on to these tables
         self.local.update((addr, link) for link in self._links for addr, _length in link.addrs)
         self.broadcast = {b"\xff\xff\xff\xff"}
@@ -173,10 +175,10 @@ class RouteTable:
             if not over.up or over.loopback or (link is not None and over is not link):
                 continue
             if owner is None or owner is over or owner.loopback:
-                return self._via(over, dst, src, entry)
+                return self._via(over, dst, src or entry.src, entry)
             fallback = fallback or entry
         if fallback is not None:
-            return self._via(fallback.link, dst, src, fallback)
+            return self._via(fallback.link, dst, src or fallback.src, fallback)
         if link is not None and link.up:
             return self._via(link, dst, src, None)
         raise StackError(errno.ENETUNREACH, f"no route to {show_addr(dst)}")

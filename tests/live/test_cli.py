@@ -1,5 +1,6 @@
 """The command line against running stacks: up, down, run and everything that looks inside."""
 
+import errno
 import json
 import os
 import pty
@@ -48,6 +49,15 @@ udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 udp.bind(("", 7002))
 print("ready", flush=True)
 sys.stdin.read()
+"""
+
+CONNECT = "import socket; socket.create_connection(('192.0.2.1', 9), 5)"
+WHO = """
+import socket
+server = socket.create_server(("192.0.2.1", 9))
+print("ready", flush=True)
+conn, (host, _) = server.accept()
+print(host, flush=True)
 """
 
 
@@ -312,6 +322,31 @@ def test_route_shows_the_way_out(stack):
     assert any(line.startswith("default via 10.64.0.1 dev tun0") for line in lines)
     assert any(line.startswith("default via fd64::1 dev tun0") for line in lines)
     assert {"dst", "dev", "metric", "family"} <= set(json.loads(stack.ask("route", "-j"))[0])
+
+
+def test_routes_and_links_change_in_ips_words(stack, netns):
+    netns.run("ip", "addr", "add", "192.0.2.1/32", "dev", "lo")
+    run = ("run", "--name", stack.name, "--", sys.executable, "-c", CONNECT)
+    for kind, error in (("blackhole", errno.EINVAL), ("unreachable", errno.EHOSTUNREACH), ("prohibit", errno.EACCES)):
+        stack.ask("route", "add", kind, "192.0.2.0/24", "metric", "7")
+        assert f"{kind} 192.0.2.0/24 dev lo metric 7" in stack.ask("route").splitlines()
+        assert f"[Errno {error}]" in netns.nuse(*run, check=False).stderr
+        stack.ask("route", "del", "192.0.2.0/24")
+    stack.ask("link", "set", "tun0", "addr", "add", "10.64.0.77/24")
+    stack.ask("route", "replace", "192.0.2.1", "via", "10.64.0.1", "src", "10.64.0.77", "mtu", "1400")
+    server = netns.start(sys.executable, "-c", WHO, stdout=subprocess.PIPE)
+    assert server.stdout.readline() == b"ready\n"
+    netns.nuse(*run)
+    assert server.stdout.readline() == b"10.64.0.77\n"
+    stack.ask("link", "set", "tun0", "addr", "del", "10.64.0.77/24")
+    assert "192.0.2.1" not in stack.ask("route")
+    stack.ask("link", "set", "tun0", "mtu", "1300")
+    assert "mtu 1300" in stack.ask("link", "show", "tun0")
+    wrong = ("add default via 203.0.113.1", "del 198.51.100.0/24", "add 10.9.9.9/24 dev lo", "add nonsense dev lo")
+    for words in wrong:
+        done = netns.nuse("route", "--name", stack.name, *words.split(), check=False)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
 
 
 def test_debug_speaks_to_the_socket(stack, netns):
