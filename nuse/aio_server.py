@@ -1,13 +1,13 @@
 """asyncio's Server over listeners of the stack."""
 
 import asyncio
-import errno
 from collections.abc import Callable
 from typing import Any
 
 from nuse.aio_stream import StreamTransport
 from nuse.driver import Driver
 from nuse.names import show_for_asyncio
+from stack.events import FAILED
 from stack.tcp.listen import TcpListener
 from stack.tcp.options import TcpOptions
 from stack.tcp.ports import Binding
@@ -93,6 +93,8 @@ class Server(asyncio.AbstractServer):
         transport = StreamTransport(self._driver, conn, protocol, on_lost=self._forget)
         self._open.add(transport)
         transport.begin()
+        if conn.error:  # reset while it waited: the text that it brought, then the reset, as a kernel socket tells it
+            transport.on_events(FAILED)
 
     def _forget(self, transport: StreamTransport) -> None:
         self._open.discard(transport)
@@ -121,8 +123,5 @@ class _Acceptor:
             conn = self.listener.accept()
             if conn is None:
                 return
-            if conn.error == errno.ECONNRESET:
-                conn.close()
-                continue
             self.server.adopt(conn)
         loop.call_soon(self.on_events, 0)

@@ -53,6 +53,7 @@ class StreamTransport(asyncio.Transport):
         self._write_paused = self._read_paused = False
         self._eof_written = self._eof_received = False
         self._closing = self._lost = self._begun = False
+        self._failure: OSError | None = None  # the connection is dead, but what it brought is not all read
         self._names = (show_for_asyncio(conn.local), show_for_asyncio(conn.remote))
         self.set_protocol(protocol)
         conn.set_option("nodelay", True)
@@ -84,8 +85,11 @@ class StreamTransport(asyncio.Transport):
         if mask & WRITABLE:
             self._write_some()
         if mask & FAILED:
-            self._read()
-            self._connection_failed(os_error(self.conn.error or errno.ECONNRESET))
+            self._failure = os_error(self.conn.error or errno.ECONNRESET)
+            if self._begun:
+                self._read()
+            else:
+                self._connection_failed(self._failure)
         elif mask & CLOSED:
             self._read()
             self._lose(None)
@@ -118,7 +122,10 @@ class StreamTransport(asyncio.Transport):
         else:
             self._loop.call_soon(self._read_again)
             return
-        if conn.peer_closed and not conn.readable and not self._read_paused and not self._closing:
+        if self._failure is not None:
+            if self._closing or not conn.readable:  # what came before the reset is the program's, as in the kernel
+                self._connection_failed(self._failure)
+        elif conn.peer_closed and not conn.readable and not self._read_paused and not self._closing:
             self._receive_eof()
 
     def _fill_buffer(self, protocol: asyncio.BufferedProtocol) -> None:
@@ -184,6 +191,9 @@ class StreamTransport(asyncio.Transport):
     def _write_some(self) -> None:
         """Give the connection what it has room for, and what follows the last byte."""
         conn, pending = self.conn, self._pending
+        if self._failure is not None:
+            self._connection_failed(self._failure)
+            return
         while pending and conn.send_space > 0:
             piece = pending.popleft()
             self._pending_bytes -= len(piece)

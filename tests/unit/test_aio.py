@@ -203,6 +203,49 @@ def test_abort_resets_the_peer() -> None:
     duo(scene)
 
 
+@pytest.mark.parametrize("text", [b"", b"last words"])
+def test_a_connection_reset_before_it_was_accepted_gives_its_text_then_the_reset(text: bytes) -> None:
+    async def scene(a: Network, b: Network) -> None:
+        made: list[Recorder] = []
+
+        def factory() -> Recorder:
+            made.append(Recorder())
+            return made[-1]
+
+        server = await b.create_server(factory, B4, 80, start_serving=False)
+        binding = server._bindings[0]
+        tcp: Any = b.stack.tcp
+        listener = tcp.listen(binding, 5)
+        _, client = await a.create_connection(Recorder, B4, 80)
+        client.transport.write(text)
+        await until(lambda: listener.queued == 1 and all(not conn.send_queued for conn in a.stack.tcp.conns()))
+        client.transport.abort()
+        await until(lambda: any(conn.error for conn in listener.queue))
+        server.adopt(listener.accept())
+        assert isinstance(await made[0].lost, ConnectionResetError)
+        assert made[0].data == text
+        assert made[0].log == ["made", *["data"] * bool(text), "lost"]
+        server.close()
+
+    duo(scene)
+
+
+def test_text_before_a_reset_waits_for_a_paused_reader() -> None:
+    async def scene(a: Network, b: Network) -> None:
+        client, server = await connected(a, b)
+        server.transport.pause_reading()
+        client.transport.write(bytes(100_000))
+        await until(lambda: server.transport.conn.readable == 100_000)
+        client.transport.abort()
+        await until(lambda: server.transport.conn.error)
+        assert not server.lost.done()
+        server.transport.resume_reading()
+        assert isinstance(await server.lost, ConnectionResetError)
+        assert len(server.data) == 100_000
+
+    duo(scene)
+
+
 def test_a_protocol_that_throws_loses_its_connection_only() -> None:
     class Throwing(Recorder):
         def data_received(self, data: bytes) -> None:
