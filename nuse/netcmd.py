@@ -1,6 +1,6 @@
 """Changing a running stack's routes, addresses and MTUs, in the words of ip-route(8) and ip-link(8).
 
-    route add|del|replace [TYPE] PREFIX|default [via ADDR] [dev LINK] [src ADDR] [metric N] [mtu N]
+    route add|del|replace [TYPE] PREFIX|default [via ADDR] [dev LINK] [src ADDR] [metric N] [mtu N] [advmss N]
 
 A TUN is point to point, so a gateway is checked and shown but sends packets nowhere else. What is refused raises
 StackError with a line in `ip`'s manner.
@@ -18,7 +18,7 @@ from stack.ip.route import REFUSALS, Entry, network
 
 ROUTE_USAGE = (
     "route add|del|replace [blackhole|unreachable|prohibit|throw] PREFIX|default"
-    " [via ADDR] [dev LINK] [src ADDR] [metric N] [mtu N]"
+    " [via ADDR] [dev LINK] [src ADDR] [metric N] [mtu N] [advmss N]"
 )
 METRIC6 = 1024  # of IPv6 routes that name none, as in Linux
 
@@ -35,6 +35,7 @@ class Words:
     dev: str | None = None
     metric: int | None = None
     mtu: int = 0
+    advmss: int = 0
 
 
 def change_route(stack: Stack, verb: str, words: Sequence[str]) -> None:
@@ -78,10 +79,10 @@ def parse_route(words: Sequence[str]) -> Words:
             setattr(said, word, _addr(value))
         elif word == "dev":
             said.dev = value
-        elif word in ("metric", "mtu"):
+        elif word in ("metric", "mtu", "advmss"):
             setattr(said, word, _number(word, value))
         else:
-            raise StackError(errno.EINVAL, f"{word!r} is none of via, dev, src, metric, mtu")
+            raise StackError(errno.EINVAL, f"{word!r} is none of via, dev, src, metric, mtu, advmss")
     family = len(said.via or said.src or bytes(4))
     said.prefix, said.length = (bytes(family), 0) if where == "default" else _prefix(where)
     if any(len(addr) != len(said.prefix) for addr in (said.via, said.src) if addr is not None):
@@ -98,7 +99,8 @@ def _entry(stack: Stack, said: Words) -> Entry:
         return Entry(said.prefix, said.length, link, metric, None, said.kind)
     if said.src is not None and not stack.routes.is_local(said.src):
         raise StackError(errno.EINVAL, f"src {show_addr(said.src)} is not an address of this stack")
-    return Entry(said.prefix, said.length, _next_hop(stack, said), metric, said.via, "unicast", said.mtu, said.src)
+    where = said.prefix, said.length, _next_hop(stack, said)
+    return Entry(*where, metric, said.via, mtu=said.mtu, advmss=said.advmss, src=said.src)
 
 
 def _next_hop(stack: Stack, said: Words) -> Link:

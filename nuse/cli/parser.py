@@ -111,7 +111,7 @@ def _look(commands: "argparse._SubParsersAction[Parser]") -> None:
         "words",
         nargs="*",
         metavar="WORD",
-        help="add|del|replace [TYPE] PREFIX|default [via ADDR] [dev LINK] [src ADDR] [metric N] [mtu N]",
+        help="add|del|replace [TYPE] PREFIX|default [via ADDR] [dev LINK] [src ADDR] [metric N] [mtu N] [advmss N]",
     )
 
     sysctl = commands.add_parser("sysctl", help="read or set the stack's sysctls")
