@@ -224,8 +224,8 @@ class TcpDemux:
             raise
         if tos & 3:
             seg.ecn = tos & 3
-            if pkt[1] and (size := VNET.unpack_from(pkt)[3]):
-                seg.packets = -(-seg.length // size) or 1
+        if pkt[1] and (size := VNET.unpack_from(pkt)[3]):
+            seg.packets = -(-seg.length // size) or 1
         conn = self.flows.get(key)
         if conn is not None:
             if isinstance(conn, TcpConn):

@@ -48,7 +48,10 @@ AGAIN_SOON = 2 * MSEC  # Linux's TCP_TIMEOUT_MIN
 def segment_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
     """One segment for a connection in any state but LISTEN and CLOSED. Marks the connection dirty."""
     tcb = conn.tcb
-    conn.counts.segs_in += 1
+    counts = conn.counts
+    counts.segs_in += seg.packets
+    if seg.length:
+        counts.data_segs_in += seg.packets
     conn.demux.mark(conn)
     near = tcb.rcv_nxt
     seg.seq = seq = near + (((seg.seq - near) & MASK32) ^ HALF32) - HALF32
@@ -475,7 +478,6 @@ def text_arrives(conn: "TcpConn", seq: int, payload: memoryview, now: Nanos) -> 
     """Text inside the window: queue it, decide how soon to acknowledge (RFC 9293 §3.8.6.3, RFC 5681 §4.2)."""
     tcb, recvq, counts = conn.tcb, conn.recvq, conn.counts
     size = len(payload)
-    counts.data_segs_in += 1
     counts.last_data_recv = now
     if conn.peer_fin_seq >= 0:  # nothing can lie beyond the FIN
         payload = payload[: max(conn.peer_fin_seq - seq, 0)]

@@ -35,7 +35,7 @@ class Segment:
     sack: list[tuple[int, int]] | None  # wire edges
     options: bytes  # raw, for SYNs and extensions; empty on the fast path
     ecn: int = 0  # the IP header's ECN field
-    packets: int = 1  # wire packets that an ECN-capable super-segment was
+    packets: int = 1  # wire packets that a super-segment was
     accecn: RawOption | None = None  # an AccECN option
 
     def unknown_options(self) -> list[RawOption]:

@@ -149,7 +149,9 @@ def test_a_flipped_bit_never_gets_through(at, bit, size, v6):
 
 def slow_segment_arrives(conn, seg, now):
     """segment_arrives without its fast path."""
-    conn.counts.segs_in += 1
+    conn.counts.segs_in += seg.packets
+    if seg.length:
+        conn.counts.data_segs_in += seg.packets
     conn.demux.mark(conn)
     seg.seq = conn.tcb.rcv_nxt + (((seg.seq - conn.tcb.rcv_nxt) & MASK32) ^ HALF32) - HALF32
     seg.ack = conn.tcb.snd_una + (((seg.ack - conn.tcb.snd_una) & MASK32) ^ HALF32) - HALF32
