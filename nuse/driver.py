@@ -17,7 +17,7 @@ from nuse.device import Buffer, Device, Notifier
 from nuse.gro import coalesce
 from nuse.loop import Alarm, monotonic_ns
 from nuse.softoffload import SoftwareOffload
-from stack.ip.link import Link
+from stack.ip.link import IP_MAX, Link
 
 log = logging.getLogger("nuse.driver")
 
@@ -82,8 +82,12 @@ def _discard(_iovec: Sequence[Buffer]) -> bool:
     return False
 
 
-IP_MAX = 65535  # largest packet of a device that says nothing else
 NOWHERE = (_discard, 1)  # where packets for a link without device go
+
+
+def _largest(device: Device) -> int:
+    """The largest packet that `device` takes: an IP packet, unless it says otherwise."""
+    return getattr(device, "gso_max", IP_MAX)
 
 
 class Driver:
@@ -110,7 +114,7 @@ class Driver:
         if not link.offload:
             device = SoftwareOffload(device)
             link.offload = True
-        link.gso_max = getattr(device, "gso_max", IP_MAX)
+        link.gso_max = _largest(device)
         cost = getattr(device, "write_cost", 1)
         port = self.ports[link] = Port(link, device, READ_BATCH if cost == 1 else READ_BATCH_WIRE)
         self._writers[link] = (device.write, cost)
@@ -260,7 +264,7 @@ class Driver:
         port = self.ports.get(link)
         if port is None:
             return
-        link.gso_max = getattr(port.device, "gso_max", IP_MAX)
+        link.gso_max = _largest(port.device)
         if getattr(port.device, "gone", False):
             self._give_up(link)
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import pytun
 
 from nuse.device import Buffer
+from stack.ip.link import IP_MAX
 from stack.wire.vnet import VNET_LEN
 
 TUNSETOFFLOAD = 0x400454D0
@@ -24,7 +25,6 @@ OFFLOAD_ALL = OFFLOAD_TCP | TUN_F_USO4 | TUN_F_USO6  # USO: Linux 6.2
 
 SIOCSIFTXQLEN = 0x8943
 TX_QUEUE = 10_000  # packets; the kernel's 500 overflow under one bulk sender
-IP_MAX = 65535
 LARGEST = VNET_LEN + IP_MAX  # what the kernel hands over is at most one IP packet long
 BIG_TCP_SINCE = (6, 3)  # Linux that takes IPv4 packets of more than 64 KB (total length 0) from a device
 # The kernel keeps a packet in 17 pieces at the most, of 32 KB but for the last three, which are 16, 8 and 4 KB.

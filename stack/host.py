@@ -31,7 +31,7 @@ from stack.mib import Mib
 from stack.raw import RawTable
 from stack.tcp.demux import TcpDemux
 from stack.udp_demux import UdpDemux
-from stack.units import Nanos
+from stack.units import Nanos, sooner
 from stack.wire.ipv6 import IPV6_MIN_MTU
 
 Buffer = bytes | bytearray | memoryview
@@ -318,9 +318,7 @@ class Stack:
             return self.now
         deadline = self.tcp.poll_timeout()
         for organ in self._timed:
-            at = organ.poll_timeout()
-            if at is not None and (deadline is None or at < deadline):
-                deadline = at
+            deadline = sooner(deadline, organ.poll_timeout())
         return deadline
 
     def handle_timeout(self, now: Nanos) -> None:

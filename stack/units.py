@@ -8,3 +8,10 @@ Nanos = int
 USEC = 1_000
 MSEC = 1_000_000
 SEC = 1_000_000_000
+
+
+def sooner(a: Nanos | None, b: Nanos | None) -> Nanos | None:
+    """The earlier of two deadlines; None is never."""
+    if a is None or b is None:
+        return b if a is None else a
+    return a if a < b else b

@@ -77,6 +77,14 @@ def _scatter(s: Session, n: Notification, message: Message, data: bytes) -> memo
     return left
 
 
+def _write_name(s: Session, n: Notification, message: Message, name: bytes) -> None:
+    """The address, as much as there is room for, and its length."""
+    if message.name and message.name_room:
+        s.write(n, message.name, name[: message.name_room])
+    if message.name_length_at:
+        s.write_int(n, message.name_length_at, len(name))
+
+
 def _finish_header(
     s: Session, n: Notification, message: Message, name_length: int, messages: list[control.Cmsg], shown: int
 ) -> None:
@@ -93,10 +101,7 @@ def fill_error(s: Session, n: Notification, sock: DatagramSocket, message: Messa
     """As `fill`, with an entry of the error queue: what we sent, where to, and what became of it."""
     left = _scatter(s, n, message, report.payload)
     name = sockaddr.encode(report.dst, sock.v6)
-    if message.name and message.name_room:
-        s.write(n, message.name, name[: message.name_room])
-    if message.name_length_at:
-        s.write_int(n, message.name_length_at, len(name))
+    _write_name(s, n, message, name)
     if message.header:
         shown = MSG_ERRQUEUE | (MSG_TRUNC if left else 0)
         _finish_header(s, n, message, len(name), [control.error_message(sock, report)], shown)
@@ -111,10 +116,7 @@ def fill(
     shown = MSG_TRUNC if left else 0
     assert entry.addr is not None
     name = sockaddr.encode(entry.addr, sock.v6)
-    if message.name and message.name_room:
-        s.write(n, message.name, name[: message.name_room])
-    if message.name_length_at:
-        s.write_int(n, message.name_length_at, len(name))
+    _write_name(s, n, message, name)
     if message.header:
         _finish_header(s, n, message, len(name), control.received(sock, entry), shown)
     return len(data) if flags & MSG_TRUNC else len(data) - len(left)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+IP_MAX = 65535  # bytes that the length field of an IP header can say
+
 
 @dataclass(slots=True, eq=False)
 class LinkStats:
@@ -25,7 +27,7 @@ class Link:
     mtu: int = 1500
     addrs: list[tuple[bytes, int]] = field(default_factory=list)  # (4 or 16 bytes, prefix length)
     offload: bool = True  # the device takes super-segments and checksums what NEEDS_CSUM marks
-    gso_max: int = 65535  # largest IP packet handed to the device when offload is on; more than that is BIG TCP
+    gso_max: int = IP_MAX  # largest IP packet handed to the device when offload is on; more than that is BIG TCP
     up: bool = True
     loopback: bool = False
     deprecated: set[bytes] = field(default_factory=set)  # addresses to be used for nothing new (RFC 4862 §5.5.4)

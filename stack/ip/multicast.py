@@ -15,7 +15,7 @@ from stack.ip.addr import show_addr
 from stack.ip.inbound import Inbound
 from stack.ip.link import Link
 from stack.ip.reports import Reporter
-from stack.units import Nanos
+from stack.units import Nanos, sooner
 from stack.wire.membership import ALL_HOSTS4, ALL_NODES6
 
 if TYPE_CHECKING:
@@ -229,10 +229,7 @@ class Multicast:
 
     def poll_timeout(self) -> Nanos | None:
         """When the next report is due."""
-        first, second = self._reporter4.poll_timeout(), self._reporter6.poll_timeout()
-        if first is None or second is None:
-            return first if second is None else second
-        return min(first, second)
+        return sooner(self._reporter4.poll_timeout(), self._reporter6.poll_timeout())
 
     def handle_timeout(self, now: Nanos) -> None:
         """Send the reports that are due."""

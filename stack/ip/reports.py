@@ -14,7 +14,7 @@ from stack.checksum import ones_sum
 from stack.errors import Malformed, StackError
 from stack.ip.inbound import Inbound
 from stack.ip.link import Link
-from stack.units import MSEC, SEC, Nanos
+from stack.units import MSEC, SEC, Nanos, sooner
 from stack.wire import membership as wire
 from stack.wire.icmp import MLD_DONE, MLD_QUERY, MLD_REPORT
 from stack.wire.membership import Query, Record
@@ -23,7 +23,6 @@ from stack.wire.vnet import VNET_NONE
 if TYPE_CHECKING:
     from stack.host import Stack
 
-NEVER: Nanos = 1 << 62
 UNSOLICITED = SEC  # RFC 3376 §8.11, RFC 3810 §9.11
 UNSOLICITED_OLD = 10 * SEC  # RFC 2236 §8.10, RFC 2710 §7.10
 QUERY_INTERVAL = 125 * SEC
@@ -289,16 +288,12 @@ class Reporter:
 
     def poll_timeout(self) -> Nanos | None:
         """When something is due. Asked after every batch of packets, so no list is made for a silent link."""
-        earliest = NEVER
+        earliest = None
         for talk in self._talks.values():
-            if talk.change_at is not None and talk.change_at < earliest:
-                earliest = talk.change_at
-            if talk.answer_at is not None and talk.answer_at < earliest:
-                earliest = talk.answer_at
-        if self._pending:
-            due = [t for each in self._pending.values() for t in (each.answer_at, each.old_at) if t is not None]
-            earliest = min([earliest, *due])
-        return earliest if earliest != NEVER else None
+            earliest = sooner(earliest, sooner(talk.change_at, talk.answer_at))
+        for pending in self._pending.values():
+            earliest = sooner(earliest, sooner(pending.answer_at, pending.old_at))
+        return earliest
 
     def handle_timeout(self, now: Nanos) -> list[tuple[bytes, int]]:
         """Send what is due; the groups about which nothing is left to say."""

@@ -11,7 +11,7 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from stack.checksum import finish, ones_sum
-from stack.ip.link import Link
+from stack.ip.link import IP_MAX, Link
 from stack.seq import MASK32
 from stack.tcp import timers as T
 from stack.tcp.accecn import FIRST_OPTION, syn_flags
@@ -44,7 +44,6 @@ IP6 = Struct("!IHBB16s16s")
 TCP = Struct("!HHIIHHHH")
 JUMBO = Struct("!BBBBI")  # hop-by-hop header with the jumbo payload option alone, RFC 2675 §2
 JUMBO_OPTION, JUMBO_OPTION_LEN = 0xC2, 4
-IP_MAX = 65535  # what the length field of an IP header can say
 DF = 0x4000
 CORK_MAX = 200 * MSEC
 MAX_OPTIONS = 40
