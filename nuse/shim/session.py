@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import logging
-import os
 import struct
 import time
 from collections.abc import Callable
@@ -57,7 +56,7 @@ class Session:
         self.calls = 0
         self._handlers = handlers
         self._lost: dict[int, tuple[Notification, int, float]] = {}  # task → answered, but nobody waited
-        hub.loop.add_reader(listener_fd, self._on_readable)
+        hub.loop.add_reader(self.listener.watched, self._on_readable)
 
     def _on_readable(self) -> None:
         n = self.listener.receive()
@@ -83,7 +82,12 @@ class Session:
             return
         if result == CONTINUE:
             self.listener.cont(n.id)
-        elif not self.listener.reply(n.id, result):
+        else:
+            self.answer(n, result)
+
+    def answer(self, n: Notification, result: int) -> None:
+        """Answer a call whose work is done; if a signal interrupted it, its restart will get the result."""
+        if not self.listener.reply(n.id, result):
             self._lost[n.tid] = (n, result, time.monotonic())
 
     def _handle(self, n: Notification) -> int | None:
@@ -173,6 +177,6 @@ class Session:
             return
         for pending in list(self.pending.values()):
             pending.drop()
-        self.hub.loop.remove_reader(self.listener.fd)
-        os.close(self.listener.fd)
+        self.hub.loop.remove_reader(self.listener.watched)
+        self.listener.close()
         self.closed.set_result(None)

@@ -63,7 +63,7 @@ def sys_socket(s: Session, n: Notification) -> int | None:
         name = socket_name(theirs.fileno())
     if kind == socket.SOCK_STREAM:
         StreamSocket(s.hub, v6, proto or socket.IPPROTO_TCP, ours, name).hint = (n.tid, given)
-        return LATER
+        return given
     stack = s.hub.stack
     if kind == socket.SOCK_RAW:
         endpoint = stack.raw.open(v6, proto)
@@ -72,7 +72,7 @@ def sys_socket(s: Session, n: Notification) -> int | None:
     else:
         endpoint = stack.icmp.open_echo(v6)
     DatagramSocket(s.hub, v6, proto or socket.IPPROTO_UDP, ours, name, endpoint, kind).hint = (n.tid, given)
-    return LATER
+    return given
 
 
 def sys_bind(s: Session, n: Notification) -> int | None:

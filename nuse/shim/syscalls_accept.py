@@ -109,3 +109,4 @@ def _hand_over(s: Session, n: Notification, sock: StreamSocket, conn: Any, flags
     child.hint = (n.tid, given)
     inherit(sock, child)
     child.adopt(conn)
+    s.answer(n, given)
