@@ -56,7 +56,8 @@ LEVELS = [
     ("stack.host", 4),
 ]
 ORGANS = ("sendq", "recvq", "scoreboard", "rtt", "pacing", "timers", "isn", "cc")
-MPTCP_MAY_USE = ("stack.units", "stack.seq", "stack.checksum", "stack.wire", "stack.tcp.extension", "stack.tcp.cc.base")
+MPTCP_MAY_USE = ("stack.units", "stack.seq", "stack.checksum", "stack.errors", "stack.wire", "stack.tcp.extension")
+MPTCP_MAY_USE += ("stack.tcp.cc",)
 
 
 class Import(NamedTuple):

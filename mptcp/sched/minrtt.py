@@ -1,0 +1,16 @@
+"""Least round trip first: the fastest path until its window is full, then the next. The default, as Linux's was."""
+
+from collections.abc import Sequence
+
+from mptcp.sched.base import Path, Scheduler, SendState, by_delay, with_room
+from stack.units import Nanos
+
+
+class MinRtt(Scheduler):
+    """Of those with room the one with the least srtt."""
+
+    name = "minrtt"
+
+    def pick(self, usable: Sequence[Path], state: SendState, now: Nanos) -> Path | None:
+        """None only if no path has room."""
+        return min(with_room(usable), key=by_delay, default=None)
