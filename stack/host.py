@@ -12,7 +12,7 @@ import errno
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from struct import Struct
-from typing import Any
+from typing import Any, Protocol
 
 from stack.checksum import ones_sum
 from stack.config import Sysctl
@@ -44,11 +44,22 @@ _FAST4 = Struct("!BBHxxHxB")  # version and IHL, TOS, total length, flags and of
 _FAST6 = Struct("!HxxHB")  # version, class and some flow label; payload length; next header
 
 
+class Timed(Protocol):
+    """Something with deadlines of its own."""
+
+    def poll_timeout(self) -> Nanos | None:
+        """The next one; None for never."""
+
+    def handle_timeout(self, now: Nanos) -> None:
+        """Do what is due by `now`."""
+
+
 class Stack:
     """A TCP/IP host without I/O. Not thread-safe; `now` never goes backwards."""
 
     # Slots: instance dicts of CPython keep their fast lookups for 30 attributes only, and these are read per packet.
     __slots__ = (
+        "_guests",
         "_last_id",
         "_last_index",
         "_lo_backlog",
@@ -110,6 +121,7 @@ class Stack:
         self.raw = RawTable(self)
         self.multicast = Multicast(self)
         self._timed = (self.reasm4, self.reasm6, self.pmtu, self.multicast)  # … and TCP
+        self._guests: list[Timed] = []
         self.tcp = TcpDemux(self)
         self.flows = self.tcp.flows
 
@@ -312,6 +324,10 @@ class Stack:
 
     # --- time
 
+    def add_guest(self, guest: Timed) -> None:
+        """Ask `guest` too for its next deadline, and tell it the time: for what stands on the stack's extensions."""
+        self._guests.append(guest)
+
     def poll_timeout(self) -> Nanos | None:
         """When `handle_timeout` wants to be called next; None for never."""
         if self._lo_backlog:
@@ -319,6 +335,8 @@ class Stack:
         deadline = self.tcp.poll_timeout()
         for organ in self._timed:
             deadline = sooner(deadline, organ.poll_timeout())
+        for guest in self._guests:
+            deadline = sooner(deadline, guest.poll_timeout())
         return deadline
 
     def handle_timeout(self, now: Nanos) -> None:
@@ -329,6 +347,8 @@ class Stack:
         self.reasm4.handle_timeout(now)
         self.reasm6.handle_timeout(now)
         self.multicast.handle_timeout(now)
+        for guest in self._guests:
+            guest.handle_timeout(now)
         wider = self.pmtu.handle_timeout(now)
         if wider:
             self.tcp.pmtu_raised(wider)

@@ -13,7 +13,7 @@ from stack.events import CLOSED as EV_CLOSED
 from stack.events import FAILED, WRITABLE
 from stack.ip.link import Link
 from stack.seq import MASK32
-from stack.tcp.castate import Recovery
+from stack.tcp.castate import Recovery, window
 from stack.tcp.cc import make_congestion_control
 from stack.tcp.cc.base import CongestionControl, RateSample
 from stack.tcp.ecn import Ecn, on_new_cc
@@ -409,6 +409,14 @@ class TcpConn:
             self.ack_due = True
             self.demux.mark(self)
 
+    def drain(self) -> list[memoryview]:
+        """All in-order text at once; the peer is told no window by it. For an extension that queues it elsewhere."""
+        views = list(self.recvq.ready)
+        self.recvq.ready.clear()
+        self.recvq.readable = 0
+        self.window_stale = True
+        return views
+
     def shutdown_read(self) -> None:
         """The program will read no more. As in Linux, text still queues; after our FIN it is answered with RST."""
         self.read_closed = True
@@ -501,6 +509,8 @@ class TcpConn:
         if self.ecn is not None:
             self.ecn = on_new_cc(self.ecn, cc.needs_ecn)
         self.set_pacer()
+        if self.ext is not None:
+            self.ext.on_cc(self)
 
     def set_pacer(self) -> None:
         """Pace if the congestion control or SO_MAX_PACING_RATE asks for it."""
@@ -572,6 +582,13 @@ class TcpConn:
         out = tcb.snd_nxt - tcb.snd_una - board.sacked_out - board.lost_out + board.retrans_out
         return max(out - self.recovery.reno_sacked, 0)
 
+    def room(self) -> int:
+        """Bytes beyond what is queued that congestion control and the peer's window would let out now; may be < 0."""
+        tcb = self.tcb
+        cwnd = window(self) if self.recovery.ca else self.cc.cwnd
+        unsent = self.sendq.end - tcb.snd_nxt
+        return min(cwnd - self.in_flight(), tcb.snd_una + tcb.snd_wnd - tcb.snd_nxt) - unsent
+
     def in_flight_at(self, seq: int) -> bool:
         """True if a segment with this wire sequence number may be on its way to the peer, RFC 5927 §4.1."""
         tcb = self.tcb
@@ -579,7 +596,9 @@ class TcpConn:
 
     def post(self, bits: int) -> None:
         """Tell the owner, unless it has gone."""
-        if not self.orphan:
+        if self.ext is not None:
+            bits = self.ext.on_news(self, bits)
+        if bits and not self.orphan:
             self.demux.post_event(self, bits)
 
     def room_made(self) -> None:

@@ -11,7 +11,7 @@ segments with text the stack keeps `reserve` bytes free; SACK yields where both 
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stack.tcp.options import ON_ACK, ON_DATA, ON_SYN, ON_SYN_ACK, ExtraOption
 from stack.units import Nanos
@@ -44,6 +44,33 @@ class TcpExtension:
         """An acceptable segment arrived; `seg.options` are its raw options. False: its text and FIN are not taken."""
         return True
 
+    def on_reset(self, conn: "TcpConn", seg: Segment, now: Nanos) -> None:
+        """A RST is about to end the connection."""
+
+    def claims(self, conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
+        """The last segment of a passive handshake: True if the connection is not for the listener's program.
+
+        An extension that refuses it calls `conn.abort` first.
+        """
+        return False
+
+    def endpoint(self, conn: "TcpConn") -> Any:
+        """What the listener's program is to accept: the connection, or something with its verbs that stands on it."""
+        return conn
+
+    def on_news(self, conn: "TcpConn", bits: int) -> int:
+        """Told of each event (stack/events.py) at once; what it returns goes on to the connection's owner."""
+        return bits
+
+    def on_cc(self, conn: "TcpConn") -> None:
+        """The connection has a fresh congestion control."""
+
+    def on_silence(self, conn: "TcpConn", now: Nanos) -> None:
+        """A probe or retransmission time-out passed: what is in flight may never arrive."""
+
+    def feed(self, conn: "TcpConn", now: Nanos) -> None:
+        """All text that was queued has been sent, and there may be room for more: `conn.send` it now."""
+
     def limit(self, conn: "TcpConn", seq: int, size: int) -> int:
         """How much of `size` bytes at `seq` may go into one packet; at least one."""
         return size
@@ -60,7 +87,8 @@ class TcpExtension:
         """The connection left the stack's tables."""
 
 
-ExtensionFactory = Callable[[bytes, Sequence[RawOption]], TcpExtension | None]  # flow key, options of the SYN
+# Called with the flow key and the options of a SYN; a StackError answers it with RST.
+ExtensionFactory = Callable[[bytes, Sequence[RawOption]], TcpExtension | None]
 
 
 class ExtraOptions(TcpExtension):

@@ -142,6 +142,8 @@ def syn_sent_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
         return
     if flags & RST:
         if flags & ACK:
+            if conn.ext is not None:
+                conn.ext.on_reset(conn, seg, now)
             conn.demux.mib.TcpAttemptFails += 1
             conn.demux.trace("refused", conn)
             conn.fail(errno.ECONNREFUSED)
@@ -299,6 +301,8 @@ def _reset_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
     if not _reset_is_exact(conn, seg.seq):
         _challenge(conn, now)
         return
+    if conn.ext is not None:
+        conn.ext.on_reset(conn, seg, now)
     state = conn.state
     mib = conn.demux.mib
     if state is SYN_RECEIVED:
@@ -352,8 +356,9 @@ def _ack_check(conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
         if not tcb.snd_una < seg.ack <= tcb.snd_nxt:
             conn.demux.reset_for(conn, seg)
             return False
-        waits = conn.listener is not None and fast is None
-        if waits and conn.listener is not None and not conn.listener.admit(conn):
+        listener = conn.listener if fast is None else None
+        claimed = listener is not None and conn.ext is not None and conn.ext.claims(conn, seg, now)
+        if conn.rst_due or (listener is not None and not claimed and not listener.admit(conn)):
             return False
         if conn.syn_retries == 0:
             conn.rtt.on_sample(now - conn.syn_sent_at, now)
@@ -364,8 +369,11 @@ def _ack_check(conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
             conn.sync_mss()
         tcb.snd_wl1, tcb.snd_wl2 = seg.seq, seg.ack
         enter_established(conn, now)
-        if waits and conn.listener is not None:
-            conn.listener.ready(conn)
+        if listener is not None and claimed:
+            listener.removed(conn)
+            conn.listener = None
+        elif listener is not None:
+            listener.ready(conn)
         if conn.ecn is not None:
             conn.ecn.on_established(conn, seg)
         if fast is not None:

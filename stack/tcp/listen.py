@@ -51,7 +51,7 @@ class TcpListener:
         self.fast_pending = 0  # accepted on their SYN (Fast Open), handshake not complete
         self.young = 0  # of them, those whose SYN-ACK was sent once
         self.cookie_at: Nanos = NO_COOKIE  # when the last SYN cookie was sent
-        self.queue: deque[TcpConn] = deque()
+        self.queue: deque[Any] = deque()  # TcpConns, or what an extension makes of them
         self.closed = False
         self.set_backlog(backlog)
 
@@ -75,8 +75,8 @@ class TcpListener:
         most = self.demux.sysctl.somaxconn
         self.backlog = most if backlog < 0 else min(backlog, most)
 
-    def accept(self) -> "TcpConn | None":
-        """The oldest established connection, or None."""
+    def accept(self) -> Any:
+        """The oldest established connection (a TcpConn, or what its extension made of it), or None."""
         if not self.queue:
             return None
         conn = self.queue.popleft()
@@ -135,7 +135,11 @@ class TcpListener:
     def ready(self, conn: "TcpConn") -> None:
         """The handshake completed, or need not (Fast Open)."""
         self.removed(conn)
-        self.queue.append(conn)
+        endpoint = conn if conn.ext is None else conn.ext.endpoint(conn)
+        if endpoint is not conn:
+            conn.listener = None
+            endpoint.listener = self
+        self.queue.append(endpoint)
         self.demux.post_event(self, ACCEPTABLE)
 
     def forget(self, conn: "TcpConn") -> None:

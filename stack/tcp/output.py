@@ -288,6 +288,9 @@ def _fresh(conn: "TcpConn", now: Nanos) -> Packet | None:
     tcb, sendq = conn.tcb, conn.sendq
     nxt = tcb.snd_nxt
     unsent = sendq.end - nxt
+    if unsent <= 0 and conn.ext is not None:
+        conn.ext.feed(conn, now)
+        unsent = sendq.end - nxt
     if unsent <= 0:
         if (flight := conn.in_flight()) + tcb.mss_cache <= conn.cc.cwnd:
             program_is_the_limit(conn, flight, now)

@@ -82,7 +82,11 @@ class PassiveOpens:
             self._answer_with_cookie(listener, key, seg, peer, route, now)
             return
         fast, offer = self._fast(listener, key, seg, peer)
-        extension = listener.extension(key, peer.unknown) if listener.extension is not None else None
+        try:
+            extension = listener.extension(key, peer.unknown) if listener.extension is not None else None
+        except StackError:
+            demux.reset_for_key(key, seg, route.link)
+            return
         if fast:
             conn = self._open_in_full(listener, key, seg, peer, route, extension, iss, now)
             self._open_fast(listener, conn, seg, now)

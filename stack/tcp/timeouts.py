@@ -64,6 +64,8 @@ def _rto(conn: "TcpConn", now: Nanos) -> None:
     if conn.fastopen is not None:
         conn.demux.fastopen.on_timeout(conn, conn.recovery.backoff, False, now)
     on_rto(conn, now)
+    if conn.ext is not None:
+        conn.ext.on_silence(conn, now)
     if knobs.tcp_mtu_probing and _timed_out(conn, knobs.tcp_retries1, now) and mtu_black_hole(conn, now):
         on_smaller_mss(conn, now)
     conn.arm_rto(now)
@@ -116,6 +118,8 @@ def _tlp(conn: "TcpConn", now: Nanos) -> None:
     rec.tlp_high_seq = tcb.snd_nxt
     rec.tlp_resent = False
     conn.demux.mib.TcpExtTCPLossProbes += 1
+    if conn.ext is not None:
+        conn.ext.on_silence(conn, now)
     conn.arm_rto(now)
     room = tcb.snd_una + tcb.snd_wnd - tcb.snd_nxt
     if unsent > 0 and room >= min(unsent, tcb.mss_cache):
