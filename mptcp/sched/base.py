@@ -60,7 +60,7 @@ class Scheduler:
     """One connection's; base of all."""
 
     name = ""
-    duplicates = False  # every usable path carries every byte; `pick` says which carries it first
+    duplicates = False  # each path carries every byte: first what others have carried and it has not, then new text
 
     def pick(self, usable: Sequence[Path], state: SendState, now: Nanos) -> Path | None:
         """Who takes the next bytes; a path without room, or None: nobody before something changes.

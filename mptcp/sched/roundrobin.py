@@ -1,0 +1,27 @@
+"""Turns: each path that has room takes one super-segment after another path has. For tests and comparisons.
+
+Turns, not bytes, are even, and a path without room is passed over: what is filled completely carries what its window
+lets it. Where shares matter `weighted` keeps to them.
+"""
+
+from collections.abc import Sequence
+
+from mptcp.sched.base import Path, Scheduler, SendState, with_room
+from stack.units import Nanos
+
+
+class RoundRobin(Scheduler):
+    """The next by number, after the one that took something last."""
+
+    name = "roundrobin"
+
+    def __init__(self) -> None:
+        self._last = -1
+
+    def pick(self, usable: Sequence[Path], state: SendState, now: Nanos) -> Path | None:
+        """None only if no path has room."""
+        return min(with_room(usable), key=lambda path: (path.id <= self._last, path.id), default=None)
+
+    def on_sent(self, path: Path, size: int, now: Nanos) -> None:
+        """Its turn is over."""
+        self._last = path.id
