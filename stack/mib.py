@@ -4,6 +4,7 @@ What is listed here is counted somewhere; `Nuse…` names are ours, for what Lin
 """
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass(slots=True, eq=False)
@@ -203,6 +204,6 @@ class Mib:
     NuseIcmpUnmatched: int = 0
 
 
-def mib_items(mib: Mib) -> list[tuple[str, int]]:
-    """(name, value) of every counter, in the order of `nstat`."""
+def mib_items(mib: Any) -> list[tuple[str, int]]:
+    """(name, value) of every counter of a table such as Mib, in the order of `nstat`."""
     return [(f.name, getattr(mib, f.name)) for f in fields(mib)]

@@ -34,6 +34,7 @@ LEVELS = [
     ("stack.events", 0),
     ("stack.errqueue", 0),
     ("stack.config", 0),
+    ("stack.knobs", 0),
     ("stack.mib", 0),
     ("stack.entropy", 0),
     ("stack.wire", 1),
@@ -57,7 +58,7 @@ LEVELS = [
 ]
 ORGANS = ("sendq", "recvq", "scoreboard", "rtt", "pacing", "timers", "isn", "cc")
 MPTCP_MAY_USE = ("stack.units", "stack.seq", "stack.checksum", "stack.errors", "stack.wire", "stack.tcp.extension")
-MPTCP_MAY_USE += ("stack.tcp.cc",)
+MPTCP_MAY_USE += ("stack.tcp.cc", "stack.knobs")
 
 
 class Import(NamedTuple):
