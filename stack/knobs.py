@@ -29,10 +29,13 @@ def knob(
 ) -> Any:
     """A field of a table. `choices` is looked at whenever a word is set, so a registry may grow.
 
-    A `fixed` knob cannot be set; if it has choices, they are its value.
+    A `fixed` knob cannot be set; if it has choices, they are its value. One that takes `several` words, with the
+    default "", begins with all that there are.
     """
     meta = {"name": name, "default": default, "help": help_, "low": low, "high": high, "choices": choices}
     meta |= {"several": several, "fixed": fixed}
+    if several and not default:
+        return field(default_factory=lambda: " ".join(choices), metadata=meta)
     return field(default=default, metadata=meta)
 
 

@@ -15,13 +15,12 @@ DOC = Path(__file__).parents[2] / "docs" / "congestion-control.md"
 
 
 @pytest.fixture
-def calm(monkeypatch):
+def calm():
     """The example's source, run; the registry is put back afterwards."""
-    monkeypatch.setattr(cc, "CONGESTION_CONTROLS", cc.CONGESTION_CONTROLS)
     source = re.search(r"```python\n(.*?)```", DOC.read_text(), re.DOTALL)[1]
     exec(source, {"__name__": "calm"})
     yield source
-    del cc.CONGESTION_CONTROLS["calm"]
+    cc.unregister(cc.CONGESTION_CONTROLS["calm"])
 
 
 def test_the_example_is_short(calm):

@@ -5,15 +5,17 @@ import math
 
 import pytest
 
-from stack.config import CC_NAMES
-from stack.errors import StackError
+from stack.config import CC_NAMES, Sysctl, sysctl_get, sysctl_set
+from stack.errors import StackError, UnknownSysctl
 from stack.minmax import Windowed
-from stack.tcp.cc import CONGESTION_CONTROLS, make_congestion_control
+from stack.tcp.cc import CONGESTION_CONTROLS, make_congestion_control, register, unregister
 from stack.tcp.cc.base import INFINITE, CongestionControl
 from stack.tcp.cc.hystart import HyStart
+from stack.tcp.cc.reno import Reno
 from stack.units import MSEC, SEC
 
 MSS = 1000
+CONTROL, AVAILABLE, ALLOWED = (f"net.ipv4.tcp_{word}congestion_control" for word in ("", "available_", "allowed_"))
 
 
 @pytest.fixture(params=sorted(name for name, kind in CONGESTION_CONTROLS.items() if not kind.own_window))
@@ -178,7 +180,32 @@ def test_hystart_stays_in_slow_start_while_the_round_trip_holds():
 
 
 def test_sysctls_know_all_that_there_are():
-    assert set(CC_NAMES) == set(CONGESTION_CONTROLS)
+    assert list(CONGESTION_CONTROLS) == CC_NAMES
+
+
+def test_what_is_registered_can_be_named_and_what_is_not_cannot():
+    class Registered(Reno):
+        name = "registered"
+
+    before = Sysctl()
+    register(Registered)
+    try:
+        test_sysctls_know_all_that_there_are()
+        assert isinstance(make_congestion_control("registered", MSS, 0), Registered)
+        for knobs in (before, Sysctl()):
+            assert sysctl_set(knobs, CONTROL, "registered") == "registered"
+            assert sysctl_get(knobs, AVAILABLE).split()[-1] == "registered"
+        assert "registered" not in before.tcp_allowed_congestion_control
+        assert "registered" in Sysctl().tcp_allowed_congestion_control
+        assert sysctl_set(before, ALLOWED, "reno registered") == "reno registered"
+        with pytest.raises(UnknownSysctl, match="cannot be set"):
+            sysctl_set(before, AVAILABLE, "reno")
+    finally:
+        unregister(Registered)
+    assert "registered" not in sysctl_get(before, AVAILABLE)
+    assert sysctl_get(Sysctl(), ALLOWED) == " ".join(CONGESTION_CONTROLS)
+    with pytest.raises(UnknownSysctl, match="is none of"):
+        sysctl_set(Sysctl(), CONTROL, "registered")
 
 
 @pytest.mark.rfc("9406", "4.3")

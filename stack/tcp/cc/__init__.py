@@ -1,7 +1,8 @@
-"""Congestion controls by name. A new one is a class in a file here and a line in this dict."""
+"""Congestion controls by name. A new one is a class in a file here and a line in this dict, or a call of `register`."""
 
 import errno
 
+from stack.config import CC_NAMES
 from stack.errors import StackError
 from stack.tcp.cc.base import CongestionControl
 from stack.tcp.cc.bbr import Bbr
@@ -11,6 +12,20 @@ from stack.tcp.cc.reno import Reno
 from stack.units import Nanos
 
 CONGESTION_CONTROLS: dict[str, type[CongestionControl]] = {"cubic": Cubic, "reno": Reno, "bbr": Bbr, "dctcp": Dctcp}
+
+
+def register(kind: type[CongestionControl]) -> None:
+    """Let sysctls and programs name `kind`. Stacks made before do not allow it to programs: as with Linux's modules."""
+    CONGESTION_CONTROLS[kind.name] = kind
+    if kind.name not in CC_NAMES:
+        CC_NAMES.append(kind.name)
+
+
+def unregister(kind: type[CongestionControl]) -> None:
+    """It is not to be had any more; connections that use it keep it."""
+    CONGESTION_CONTROLS.pop(kind.name, None)
+    if kind.name in CC_NAMES:
+        CC_NAMES.remove(kind.name)
 
 
 def make_congestion_control(name: str, mss: int, now: Nanos) -> CongestionControl:
