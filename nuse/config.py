@@ -63,6 +63,7 @@ class Config:
 
     def knobs(self) -> "Sysctl":
         """The sysctls of this stack: defaults, then what was configured."""
+        import mptcp.cc  # noqa: F401 - so that sysctls know coupled congestion controls
         from stack.config import Sysctl, sysctl_set
 
         knobs = Sysctl()
@@ -101,6 +102,7 @@ def check_impair(text: str, link: str) -> None:
 
 def set_sysctl(config: Config, name: str, value: str) -> None:
     """Note a sysctl for the stack, after trying it. Raises ConfigError."""
+    import mptcp.cc  # noqa: F401 - so that sysctls know coupled congestion controls
     from stack.config import Sysctl, sysctl_set
     from stack.errors import StackError
 

@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+import mptcp.cc  # noqa: F401 - what it registers must do the same
 from stack.config import CC_NAMES, Sysctl, sysctl_get, sysctl_set
 from stack.errors import StackError, UnknownSysctl
 from stack.minmax import Windowed
