@@ -1,0 +1,21 @@
+"""Path management: which addresses the peer is told of, and which subflows are opened; RFC 8684 §3.4."""
+
+from mptcp.pm.base import Candidate, Paths
+from mptcp.pm.endpoint import BACKUP, FULLMESH, SIGNAL, SUBFLOW, Endpoint, EndpointTable, Limits
+from mptcp.pm.manager import PATH_MANAGERS, PathManager
+from mptcp.pm.signals import NEVER
+
+__all__ = [
+    "BACKUP",
+    "FULLMESH",
+    "NEVER",
+    "PATH_MANAGERS",
+    "SIGNAL",
+    "SUBFLOW",
+    "Candidate",
+    "Endpoint",
+    "EndpointTable",
+    "Limits",
+    "PathManager",
+    "Paths",
+]
