@@ -14,6 +14,7 @@ from stack.units import SEC, Nanos
 
 QUIET: Nanos = SEC  # or so many round trips:
 QUIET_ROUNDS = 8
+FRESH = 8  # the growth is worked out anew this often a window (RFC 6356 §3 would allow once)
 
 
 class Group:
@@ -34,7 +35,7 @@ class Coupled(CongestionControl):
 
     coupled = True
     beta_ecn = 0.8  # RFC 8511 §4.1.1, as for reno
-    __slots__ = ("_credit", "_limited_at", "_reducing", "group", "srtt")
+    __slots__ = ("_credit", "_gain", "_gain_left", "_limited_at", "_reducing", "group", "srtt")
 
     def __init__(self, mss: int, now: Nanos) -> None:
         super().__init__(mss, now)
@@ -43,6 +44,8 @@ class Coupled(CongestionControl):
         self._limited_at = now
         self._credit = 0.0  # bytes of growth that do not make a segment yet
         self._reducing = False
+        self._gain = 0.0  # what _growth said
+        self._gain_left = 0  # bytes to be acknowledged for which that still holds
 
     # ------------------------------------------------------------------ the group
 
@@ -97,8 +100,12 @@ class Coupled(CongestionControl):
             acked -= grown - self.cwnd
             self.cwnd = grown
         if acked > 0:
-            peers = self._peers(now)
-            self._grow(acked * (self._growth(peers) if peers else self.mss / self.cwnd))
+            if self._gain_left <= 0:
+                peers = self._peers(now)
+                self._gain = self._growth(peers) if peers else self.mss / self.cwnd
+                self._gain_left = self.cwnd // FRESH
+            self._gain_left -= acked
+            self._grow(acked * self._gain)
 
     def on_loss(self, in_flight: int, now: Nanos) -> None:
         """Half of cwnd, as NewReno."""
@@ -129,6 +136,7 @@ class Coupled(CongestionControl):
         self._remember()
         self._reducing = True
         self._credit = 0.0
+        self._gain_left = 0
         self._limited_at = now
         self.ssthresh = max(ssthresh, 2 * self.mss)
 

@@ -12,6 +12,8 @@ from typing import NamedTuple, Protocol
 
 from stack.units import Nanos
 
+UNMEASURED: Nanos = 1 << 62
+
 
 class Path(Protocol):
     """A subflow as schedulers see it; all of it read only."""
@@ -73,11 +75,18 @@ class Scheduler:
         """`path` took `size` bytes of new text."""
 
 
-def by_delay(path: Path) -> tuple[bool, Nanos, int]:
-    """Sort key: least smoothed round trip first, the unmeasured last, the elder of two equals."""
-    return not path.srtt, path.srtt, path.id
+def fastest(usable: Sequence[Path]) -> tuple[Path, Path | None]:
+    """The path of least smoothed round trip, and that of least among those with room; the unmeasured come last.
 
-
-def with_room(usable: Sequence[Path]) -> list[Path]:
-    """Those that may take something now."""
-    return [path for path in usable if path.room > 0]
+    Of equals the first counts. `room` is asked for no more often than needed: for a subflow it is some work.
+    """
+    fast = usable[0]
+    best: Path | None = None
+    least = least_able = UNMEASURED + 1
+    for path in usable:
+        delay = path.srtt or UNMEASURED
+        if delay < least:
+            fast, least = path, delay
+        if delay < least_able and path.room > 0:
+            best, least_able = path, delay
+    return fast, best

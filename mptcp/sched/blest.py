@@ -12,7 +12,7 @@ factor rises when text fills the window to the brim, not with the connection's r
 
 from collections.abc import Sequence
 
-from mptcp.sched.base import Path, Scheduler, SendState, by_delay, with_room
+from mptcp.sched.base import Path, Scheduler, SendState, fastest
 from stack.units import Nanos
 
 START, LEAST, MOST = 1.2, 1.0, 1.3  # of the factor; all as in the Linux implementation
@@ -35,8 +35,7 @@ class Blest(Scheduler):
     def pick(self, usable: Sequence[Path], state: SendState, now: Nanos) -> Path | None:
         """The fastest if it has room, or if the next would block it; else the next."""
         self._window, self._queued = state.window, state.queued
-        fast = min(usable, key=by_delay)
-        best = min(with_room(usable), key=by_delay, default=None)
+        fast, best = fastest(usable)
         if best is None or best is fast or not best.srtt or not fast.in_flight:
             return best
         self._learn(best, now)

@@ -8,7 +8,7 @@ fast one's, waiting wins. Once it waits it goes on a little longer (BETA), so th
 
 from collections.abc import Sequence
 
-from mptcp.sched.base import Path, Scheduler, SendState, by_delay, with_room
+from mptcp.sched.base import Path, Scheduler, SendState, fastest
 from stack.units import Nanos
 
 BETA = 0.25
@@ -24,8 +24,7 @@ class Ecf(Scheduler):
 
     def pick(self, usable: Sequence[Path], state: SendState, now: Nanos) -> Path | None:
         """The fastest if it has room or is worth the wait, else the next."""
-        fast = min(usable, key=by_delay)
-        best = min(with_room(usable), key=by_delay, default=None)
+        fast, best = fastest(usable)
         if best is None or best is fast or not best.srtt or not fast.in_flight:
             return best
         return fast if self._wait(fast, best, state.queued) else best

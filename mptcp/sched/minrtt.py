@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mptcp.sched.base import Path, Scheduler, SendState, by_delay, with_room
+from mptcp.sched.base import Path, Scheduler, SendState, fastest
 from stack.units import Nanos
 
 
@@ -13,4 +13,4 @@ class MinRtt(Scheduler):
 
     def pick(self, usable: Sequence[Path], state: SendState, now: Nanos) -> Path | None:
         """None only if no path has room."""
-        return min(with_room(usable), key=by_delay, default=None)
+        return fastest(usable)[1]

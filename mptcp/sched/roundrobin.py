@@ -6,7 +6,7 @@ lets it. Where shares matter `weighted` keeps to them.
 
 from collections.abc import Sequence
 
-from mptcp.sched.base import Path, Scheduler, SendState, with_room
+from mptcp.sched.base import Path, Scheduler, SendState
 from stack.units import Nanos
 
 
@@ -20,7 +20,8 @@ class RoundRobin(Scheduler):
 
     def pick(self, usable: Sequence[Path], state: SendState, now: Nanos) -> Path | None:
         """None only if no path has room."""
-        return min(with_room(usable), key=lambda path: (path.id <= self._last, path.id), default=None)
+        turns = sorted(usable, key=lambda path: (path.id <= self._last, path.id))
+        return next((path for path in turns if path.room > 0), None)
 
     def on_sent(self, path: Path, size: int, now: Nanos) -> None:
         """Its turn is over."""

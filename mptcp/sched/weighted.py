@@ -8,7 +8,7 @@ ACK could answer. Who comes back, or comes late, need not make up for more than 
 
 from collections.abc import Sequence
 
-from mptcp.sched.base import Path, Scheduler, SendState, with_room
+from mptcp.sched.base import Path, Scheduler, SendState
 from stack.units import MSEC, Nanos
 
 PATIENCE = 2
@@ -26,14 +26,21 @@ class Weighted(Scheduler):
         self._full_since: dict[int, tuple[Nanos, int]] = {}  # when it was first found full, with that much in flight
 
     def pick(self, usable: Sequence[Path], state: SendState, now: Nanos) -> Path | None:
-        """Who is furthest behind; a path without room if it is worth the wait."""
+        """Who is furthest behind; a path without room if it is worth the wait. None if nobody has room."""
         self._stride = {path.id: self._behind(path) for path in usable}
-        self._full_since = {path.id: self._full(path, now) for path in usable if path.room <= 0}
-        able = with_room(usable)
-        if not able:
-            return None
-        waited = [path for path in usable if path.room <= 0 and self._worth_waiting(path, now)]
-        return min(able + waited, key=lambda path: (self._stride[path.id], path.id))
+        full = self._full_since
+        self._full_since = {}
+        wait_for: Path | None = None
+        for path in sorted(usable, key=lambda path: (self._stride[path.id], path.id)):
+            if path.room > 0:
+                return path if wait_for is None else wait_for
+            since = full.get(path.id)
+            if since is None or since[1] != path.in_flight:
+                since = (now, path.in_flight)
+            self._full_since[path.id] = since
+            if wait_for is None and path.in_flight and now - since[0] <= max(PATIENCE * path.srtt, LEAST):
+                wait_for = path
+        return None
 
     def on_sent(self, path: Path, size: int, now: Nanos) -> None:
         """It has come closer to its share."""
@@ -43,10 +50,3 @@ class Weighted(Scheduler):
 
     def _behind(self, path: Path) -> float:
         return max(self._stride.get(path.id, self._clock), self._clock - path.cwnd / path.weight)
-
-    def _full(self, path: Path, now: Nanos) -> tuple[Nanos, int]:
-        since = self._full_since.get(path.id)
-        return since if since is not None and since[1] == path.in_flight else (now, path.in_flight)
-
-    def _worth_waiting(self, path: Path, now: Nanos) -> bool:
-        return path.in_flight > 0 and now - self._full_since[path.id][0] <= max(PATIENCE * path.srtt, LEAST)

@@ -71,6 +71,7 @@ class Transfer:
     snd_una: int = 0
     snd_nxt: int = 0
     waits: int = 0  # how often somebody had room and nobody sent
+    timeouts: int = 0  # how often nothing would have happened any more
     first_at: dict[int, Nanos] = field(default_factory=dict)  # each piece's arrival
     _events: list[tuple[Nanos, int, str, SimPath, int, int, Nanos]] = field(default_factory=list)
     _order: int = 0
@@ -97,6 +98,7 @@ class Transfer:
 
     def _time_out(self) -> bool:
         self.now += RTO
+        self.timeouts += 1
         self._send()
         return bool(self._events)
 

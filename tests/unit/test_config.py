@@ -187,3 +187,11 @@ def test_the_error_of_a_bad_impairment_comes_before_anything_is_made():
     config = Config(impair=["loss 101%"])
     with pytest.raises(ConfigError):
         config.check()
+
+
+@pytest.mark.parametrize("name", ["lia", "olia", "balia", "wvegas"])
+def test_coupled_congestion_controls_are_known(name):
+    config = Config()
+    set_sysctl_word(config, f"net.ipv4.tcp_congestion_control={name}")
+    assert config.knobs().tcp_congestion_control == name
+    assert name in config.knobs().tcp_allowed_congestion_control.split()

@@ -59,7 +59,7 @@ def test_goal_1_they_get_what_one_tcp_would_on_the_best_path(kind):
     ours = coupled(kind, (near, RTT), (far, FAR))
     there, yonder = rivals(near, RTT), rivals(far, FAR)
     sim = steady(*ours, *there, *yonder)
-    assert sim.rate(*ours) > 0.75 * max(sim.rate(*there), sim.rate(*yonder))
+    assert sim.rate(*ours) > 0.9 * MBITS * MBIT / 2  # a TCP would have half of either
     assert sim.rate(ours[0]) < sim.rate(*there)  # and harm nobody more than a TCP would
     assert sim.rate(ours[1]) < sim.rate(*yonder)
 

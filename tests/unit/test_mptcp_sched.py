@@ -93,9 +93,9 @@ def test_minrtt_takes_an_unmeasured_path_last():
     assert sched.pick([new, slow], MUCH, 0) is new
 
 
-def test_minrtt_takes_the_elder_of_two_equals():
+def test_minrtt_takes_the_first_of_two_equals():
     paths = [FakePath(n, 10 * MSEC) for n in (3, 1, 2)]
-    assert make_scheduler("minrtt").pick(paths, MUCH, 0).id == 1
+    assert make_scheduler("minrtt").pick(paths, MUCH, 0).id == 3
 
 
 def test_ecf_waits_for_few_bytes_and_not_for_many():
