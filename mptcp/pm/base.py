@@ -167,8 +167,9 @@ class Paths:
             self.remotes.pop(ident, None)
             if not ident:
                 self.removed0 = True
-            for subflow in [each for each in self.meta.subflows if each.remote_id == ident]:
-                self.meta.close_subflow(subflow, now, f"the peer removed its address {ident}")
+            self.meta.say(f"the peer removed its address {ident}")
+            for subflow in [each for each in self.subflows() if each.remote_id == ident]:
+                self.meta.close_subflow(subflow, now)
         self.fill(now)
 
     def on_prio(self, subflow: Any, now: Nanos) -> None:
@@ -199,7 +200,7 @@ class Paths:
 
     def accepts_join(self) -> bool:
         """True if the limits let the peer open one more subflow."""
-        return len(self.meta.subflows) <= self.manager.limits.subflows
+        return len(self.subflows()) <= self.manager.limits.subflows
 
     @property
     def pending(self) -> bool:
@@ -243,7 +244,7 @@ class Paths:
         meta = self.meta
         if self.signals is None or self._closed or meta.fallback:
             return
-        live = Counter(self._key(each) for each in meta.subflows)
+        live = Counter(self._key(each) for each in self.subflows())
         room = 1 + self.manager.limits.subflows - live.total()
         for path in self.wanted():
             key = self._match(path)
@@ -276,7 +277,7 @@ class Paths:
 
     def _put_off(self, key: tuple[bytes, SockAddr], now: Nanos) -> None:
         """Not again at once. After a path that lasted, the waits begin with a second anew."""
-        most = RETRY_MOST if self.meta.subflows else RETRY_MOST_ALONE
+        most = RETRY_MOST if self.subflows() else RETRY_MOST_ALONE
         retry = self._retries.setdefault(key, Retry())
         lasted = retry.since and now - retry.since > RETRY_MOST
         if not retry.since:
@@ -303,15 +304,20 @@ class Paths:
     def withdraw(self, addr: bytes, ident: int, now: Nanos) -> None:
         """REMOVE_ADDR and the end of the subflows of one of our addresses, if the peer knows it at all."""
         assert self.signals is not None
-        users = [each for each in self.meta.subflows if each.conn.local[0] == addr]
+        users = [each for each in self.subflows() if each.conn.local[0] == addr]
         if users or ident in self.signals.announced:
             self.signals.remove(ident)
             self.meta.send_ack(now)
+            self.meta.say(f"our address {show_addr(addr)} was removed")
         for subflow in users:
             self.meta.host.mib.MPTcpExtRmSubflow += 1
-            self.meta.close_subflow(subflow, now, f"our address {show_addr(addr)} was removed")
+            self.meta.close_subflow(subflow, now)
 
     # ------------------------------------------------------------------ small things
+
+    def subflows(self) -> list[Any]:
+        """Those that are there or on their way, without those that end."""
+        return [each for each in self.meta.subflows if not each.gone]
 
     def _known_id(self, addr: bytes, port: int = 0) -> int:
         """The ID under which the peer knows an address of ours."""

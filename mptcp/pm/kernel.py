@@ -42,7 +42,7 @@ class KernelPaths(Paths):
             self._announce(endpoint, now)
         entry = self.manager.endpoints.by_addr(self.local0[0])
         if entry is not None and entry.flags & BACKUP:
-            for subflow in self.meta.subflows:
+            for subflow in self.subflows():
                 self.meta.set_backup(subflow, True, now)
 
     def on_endpoint_added(self, endpoint: Endpoint, now: Nanos) -> None:
@@ -67,7 +67,7 @@ class KernelPaths(Paths):
 
     def on_endpoint_changed(self, endpoint: Endpoint, changed: int, now: Nanos) -> None:
         """MP_PRIO on the subflows of a backup; a mesh is filled, or thinned out."""
-        users = [each for each in self.meta.subflows if each.conn.local[0] == endpoint.addr]
+        users = [each for each in self.subflows() if each.conn.local[0] == endpoint.addr]
         if changed & BACKUP:
             for subflow in users:
                 self.meta.set_backup(subflow, bool(endpoint.flags & BACKUP), now)
@@ -75,7 +75,7 @@ class KernelPaths(Paths):
             keep = {self._match(path) for path in self.wanted()}
             for subflow in users:
                 if not endpoint.flags & FULLMESH and not subflow.initial and self._key(subflow) not in keep:
-                    self.meta.close_subflow(subflow, now, "its endpoint is no more fullmesh")
+                    self.meta.close_subflow(subflow, now)
         self.fill(now)
 
     # ------------------------------------------------------------------
@@ -105,7 +105,7 @@ class KernelPaths(Paths):
 
     def _by_route(self, ident: int, remote: SockAddr) -> Iterator[Candidate]:
         """The path to an announced address from where the route to it begins, unless some path leads there."""
-        users = [each for each in self.meta.subflows if each.conn.remote == remote]
+        users = [each for each in self.subflows() if each.conn.remote == remote]
         if users:
             yield Candidate(users[0].conn.local[0], remote, users[0].local_id, ident)
             return

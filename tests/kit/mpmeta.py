@@ -66,7 +66,7 @@ class FakeSubflow:
         self.local_id = self.remote_id = 0
         self.backup = False
         self.srtt = self.rttvar = 0
-        self.why = ""
+        self.gone = False
 
 
 class FakeMeta:
@@ -101,8 +101,8 @@ class FakeMeta:
     def set_backup(self, subflow: FakeSubflow, backup: bool, now: int) -> None:
         subflow.backup = backup
 
-    def close_subflow(self, subflow: FakeSubflow, now: int, reason: str) -> None:
-        subflow.why = reason
+    def close_subflow(self, subflow: FakeSubflow, now: int) -> None:
+        subflow.gone = True
         self.end(subflow, now)
 
     def send_ack(self, now: int) -> None:
