@@ -9,6 +9,8 @@ control does not hear of that; so who has not been limited by its window for a w
 is idle, a backup or dead, and would only make the others timid: two paths would carry less than the better one.
 """
 
+import weakref
+
 from stack.tcp.cc.base import MAX_CWND, CongestionControl
 from stack.units import SEC, Nanos
 
@@ -18,12 +20,28 @@ FRESH = 8  # the growth is worked out anew this often a window (RFC 6356 §3 wou
 
 
 class Group:
-    """The subflows of one connection that have a coupled congestion control."""
+    """The subflows of one connection that have a coupled congestion control.
 
-    __slots__ = ("members",)
+    Holds them weakly: a congestion control that its subflow gave up, and that of a subflow that is gone, is out of it.
+    """
+
+    __slots__ = ("_members",)
 
     def __init__(self) -> None:
-        self.members: list[Coupled] = []
+        self._members: list[weakref.ref[Coupled]] = []
+
+    @property
+    def members(self) -> "list[Coupled]":
+        """Those that there are, the eldest first."""
+        return [each for ref in self._members if (each := ref()) is not None]
+
+    def add(self, member: "Coupled") -> None:
+        """`Coupled.join` does this."""
+        self._members.append(weakref.ref(member, self._members.remove))
+
+    def remove(self, member: "Coupled") -> None:
+        """`Coupled.leave` does this."""
+        self._members[:] = [ref for ref in self._members if ref() is not member]
 
     def counted(self, now: Nanos) -> "list[Coupled]":
         """Those that compete: measured, and lately limited by their window."""
@@ -35,7 +53,7 @@ class Coupled(CongestionControl):
 
     coupled = True
     beta_ecn = 0.8  # RFC 8511 §4.1.1, as for reno
-    __slots__ = ("_credit", "_gain", "_gain_left", "_limited_at", "_reducing", "group", "srtt")
+    __slots__ = ("__weakref__", "_credit", "_gain", "_gain_left", "_limited_at", "_reducing", "group", "srtt")
 
     def __init__(self, mss: int, now: Nanos) -> None:
         super().__init__(mss, now)
@@ -54,12 +72,12 @@ class Coupled(CongestionControl):
         if group is not self.group:
             self.leave()
             self.group = group
-            group.members.append(self)
+            group.add(self)
 
     def leave(self) -> None:
         """The subflow is gone or has another congestion control. Harmless if it is in no group."""
         if self.group is not None:
-            self.group.members.remove(self)
+            self.group.remove(self)
             self.group = None
 
     def active(self, now: Nanos) -> bool:

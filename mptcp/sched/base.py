@@ -1,10 +1,10 @@
 """What a scheduler is: it says which subflow takes the next bytes of the stream, and nothing else.
 
 The connection asks whenever it has something to send, and acts on the answer: a path with room gets up to one
-super-segment, then the connection asks again. An answer without room (or None) means: wait, nobody sends until an ACK,
-a deadline or a new path changes something. So a scheduler that waits must name what it waits for: a path with bytes in
-flight. A scheduler keeps what it likes between the calls, sees no packet and no timer, and may be exchanged while the
-connection runs: the new one starts afresh.
+super-segment, then the connection asks again. An answer without room (or None) means: wait, nobody sends until an ACK
+on whatever path, a deadline or a new path changes something; then the connection asks again. So a scheduler that waits
+must name what it waits for: a path with bytes in flight. A scheduler keeps what it likes between the calls, sees no
+packet and no timer, and may be exchanged while the connection runs: the new one starts afresh.
 """
 
 from collections.abc import Sequence

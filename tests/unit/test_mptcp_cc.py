@@ -162,6 +162,16 @@ def test_members_come_and_go():
     assert (group.members, other.members) == ([], [one])
 
 
+def test_a_congestion_control_that_was_given_up_is_out_of_the_group():
+    one, two = pair(Lia)
+    group, three = one.group, member(Lia, one.group, 20, 50 * MSEC)
+    one.leave()
+    del two
+    assert group.members == [three]
+    del three
+    assert group.members == []
+
+
 def test_olia_moves_window_to_the_better_path_that_has_less():
     large, small = pair(Olia, segs=(40, 10))
     large._since, small._since = 10 * MSS, 500 * MSS  # the small one has not lost anything for long
