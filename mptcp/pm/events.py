@@ -1,6 +1,7 @@
 """What `ip mptcp monitor` shows: the events of Linux's path manager, told to the stack's tracer, a dict each.
 
-Names and fields are Linux's MPTCP_EVENT_* and MPTCP_ATTR_*, in the order in which iproute2 prints them.
+Names and fields are Linux's MPTCP_EVENT_* and MPTCP_ATTR_*, in the order in which iproute2 prints them; as a name of
+an event of the stack, SF_CLOSED reads mptcp-sf-closed.
 """
 
 import ipaddress
@@ -19,6 +20,10 @@ def show_addr(addr: bytes) -> str:
     return str(ipaddress.ip_address(addr))
 
 
+def _name(kind: str) -> str:
+    return PREFIX + kind.lower().replace("_", "-")
+
+
 def _addr(side: str, addr: bytes) -> dict[str, Any]:
     return {f"{side}addr{4 if len(addr) == 4 else 6}": show_addr(addr)}
 
@@ -26,7 +31,7 @@ def _addr(side: str, addr: bytes) -> dict[str, Any]:
 def _tell(paths: "Paths", kind: str, fields: dict[str, Any]) -> None:
     tracer = paths.meta.host.stack.tracer
     if tracer is not None:
-        tracer(PREFIX + kind.lower(), {"token": f"{paths.meta.token:08x}", **fields})
+        tracer(_name(kind), {"token": f"{paths.meta.token:08x}", **fields})
 
 
 def _four(subflow: Any) -> dict[str, Any]:
@@ -67,4 +72,4 @@ def closed(paths: "Paths") -> None:
 def listener(stack: Any, kind: str, addr: bytes, port: int) -> None:
     """LISTENER_CREATED or LISTENER_CLOSED: a port of an endpoint."""
     if stack.tracer is not None:
-        stack.tracer(PREFIX + kind.lower(), _addr("s", addr) | {"sport": port})
+        stack.tracer(_name(kind), _addr("s", addr) | {"sport": port})

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Any
 
-from nuse.config import DEFAULT_NAME, check_name
+from nuse.cli.ask import client as _client
+from nuse.cli.ask import state as _state
 from nuse.debugclient import DebugClient
 from nuse.netcmd import ROUTE_USAGE
 from nuse.refusal import Refused
@@ -21,26 +22,9 @@ from nuse.show import (
     sysctl_text,
 )
 from nuse.show_ss import SsOptions, parse_filter, select, ss_lines
-from nuse.statedir import StateDir, stack_names
 
 LINK_SET = "up|down|mtu N|addr add|del ADDR/LENGTH|impair WORDS|impair clear"
 ROUTE_VERBS = ("add", "del", "delete", "replace", "change")
-
-
-def _state(args: argparse.Namespace) -> StateDir:
-    """The stack that is meant; without --name the only one there is will do."""
-    state = StateDir(check_name(args.name or DEFAULT_NAME))
-    if state.holder() is not None:
-        return state
-    others = stack_names()
-    if args.name is None and len(others) == 1:
-        return StateDir(others[0])
-    hint = f"up are: {', '.join(others)}" if others else "`nuse up` starts one"
-    raise Refused(f"no stack named {state.name!r} is up; {hint}")
-
-
-def _client(args: argparse.Namespace) -> DebugClient:
-    return DebugClient(_state(args).debug_sock)
 
 
 def _print(lines: Iterable[str]) -> None:

@@ -33,6 +33,10 @@ def _command(verb: str) -> Command:
         from nuse.demo import demo
 
         return demo
+    if verb == "mptcp":
+        from nuse.cli.mptcp import mptcp
+
+        return mptcp
     from nuse.cli import look
 
     return look.COMMANDS[verb]

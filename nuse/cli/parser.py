@@ -114,6 +114,11 @@ def _look(commands: "argparse._SubParsersAction[Parser]") -> None:
         help="add|del|replace [TYPE] PREFIX|default [via ADDR] [dev LINK] [src ADDR] [metric N] [mtu N] [advmss N]",
     )
 
+    mptcp = commands.add_parser("mptcp", help="MPTCP's endpoints, limits and events, as `ip mptcp` shows them")
+    add_name(mptcp)
+    mptcp.add_argument("-j", "--json", action="store_true", help="JSON")
+    mptcp.add_argument("words", nargs="*", metavar="WORD", help="endpoint …, limits …, monitor, or help")
+
     sysctl = commands.add_parser("sysctl", help="read or set the stack's sysctls")
     add_name(sysctl)
     sysctl.add_argument("-a", "--all", action="store_true", help="all of them")

@@ -395,8 +395,8 @@ def test_an_endpoint_with_a_port_is_listened_at(host):
     assert host.listener.closed
     assert meta.told() == [RemoveAddr((endpoint.id,))]
     assert [kind for kind, _ in host.events if "listener" in kind] == [
-        "mptcp-listener_created",
-        "mptcp-listener_closed",
+        "mptcp-listener-created",
+        "mptcp-listener-closed",
     ]
 
 
@@ -411,11 +411,11 @@ def test_events_are_those_of_ip_mptcp_monitor(host):
     assert [kind for kind, _ in host.events] == [
         "mptcp-created",
         "mptcp-established",
-        "mptcp-sf_established",
+        "mptcp-sf-established",
         "mptcp-announced",
-        "mptcp-sf_prio",
+        "mptcp-sf-prio",
         "mptcp-removed",
-        "mptcp-sf_closed",
+        "mptcp-sf-closed",
         "mptcp-closed",
     ]
     assert host.events[2][1] == {
