@@ -213,6 +213,8 @@ class Paths:
             return b""
         out = self.signals.options(room, self._echo_time(), now)
         self._send_at = now if out and self.signals.pending else NEVER
+        if out:
+            self.meta.mark(now)
         return out
 
     @property

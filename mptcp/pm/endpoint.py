@@ -52,6 +52,7 @@ class EndpointTable:
     def __init__(self) -> None:
         self._by_id: dict[int, Endpoint] = {}  # in the order of addition, which is that of preference
         self._last_id = 0
+        self.touched = False  # somebody configured or removed one; until then every address serves (pm/manager.py)
 
     def __iter__(self) -> Iterator[Endpoint]:
         """All, those with a port first, then as they were added."""
@@ -59,10 +60,6 @@ class EndpointTable:
 
     def __len__(self) -> int:
         return len(self._by_id)
-
-    def configured(self) -> list[Endpoint]:
-        """All that are not implicit."""
-        return [each for each in self if not each.flags & IMPLICIT]
 
     def by_id(self, ident: int) -> Endpoint:
         """The endpoint with this ID. Raises EINVAL, as Linux does."""
@@ -94,8 +91,8 @@ class EndpointTable:
             if not twin.flags & IMPLICIT or ident:
                 raise StackError(errno.EEXIST, f"that address is endpoint {twin.id}")
             twin.flags, twin.dev = flags, dev
-            return twin
-        return self._put(Endpoint(ident or self._free_id(), addr, port, flags, dev))
+        self.touched = True
+        return twin or self._put(Endpoint(ident or self._free_id(), addr, port, flags, dev))
 
     def implicit(self, addr: bytes) -> Endpoint:
         """The endpoint of an address in use, made if there is none. Raises ERANGE."""
@@ -106,6 +103,7 @@ class EndpointTable:
         """Take one out. Raises EINVAL."""
         found = self.by_id(ident)
         del self._by_id[ident]
+        self.touched = True
         return found
 
     def change(self, endpoint: Endpoint, *, backup: bool | None = None, fullmesh: bool | None = None) -> int:
@@ -123,6 +121,7 @@ class EndpointTable:
         gone = list(self)
         self._by_id.clear()
         self._last_id = 0
+        self.touched = True
         return gone
 
     def _put(self, endpoint: Endpoint) -> Endpoint:

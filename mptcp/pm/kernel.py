@@ -7,8 +7,8 @@
 - An address that the peer announces is joined from every `fullmesh` endpoint, or from where the route begins if there
   is none; if the peer does not want its first address to be joined (C flag, §3.1), from every `subflow` endpoint.
 
-Beyond Linux: a path that ended comes back (pm/base.py), also the one that the connection began with; and with no
-endpoint configured every address of the stack is one for subflows (nuse.mptcp_auto_endpoints), on the client's side.
+Beyond Linux: a path that ended comes back (pm/base.py), also the one that the connection began with; and until somebody
+configures or removes an endpoint, every address of a client is one for subflows (nuse.mptcp_auto_endpoints).
 """
 
 from collections.abc import Iterator
@@ -83,7 +83,7 @@ class KernelPaths(Paths):
     def _sources(self) -> list[Endpoint]:
         """Endpoints that subflows begin at."""
         manager = self.manager
-        if manager.endpoints.configured():
+        if manager.endpoints.touched:
             return [each for each in manager.endpoints if each.flags & SUBFLOW]
         if self.passive or manager.is_local(self.remote0[0]):
             return []

@@ -1,8 +1,13 @@
-"""The port of an endpoint: the stack listens at it for joins alone, RFC 8684 §3.4.1; whoever else comes is reset."""
+"""The port of an endpoint: the stack listens at it for joins alone, RFC 8684 §3.4.1; any other SYN is refused."""
 
+import errno
+from collections.abc import Sequence
 from typing import Any
 
+from mptcp.options import KIND, MP_JOIN
 from mptcp.pm import events
+from stack.errors import StackError
+from stack.wire.tcp_options import RawOption
 
 BACKLOG = 128
 
@@ -15,14 +20,16 @@ class PortListener:
         self._where = addr, port
         self._binding = host.stack.tcp.bind(addr, port)
         self._listener = host.listen(self._binding, BACKLOG)
-        self._listener.owner = self
+        self._any_syn = self._listener.extension
+        self._listener.extension = self._on_syn
         events.listener(host.stack, "LISTENER_CREATED", addr, port)
 
-    def on_events(self, mask: int) -> None:
-        """Somebody wants a connection of its own here."""
-        while (conn := self._listener.accept()) is not None:
+    def _on_syn(self, key: bytes, options: Sequence[RawOption]) -> Any:
+        """Raises StackError, which answers with RST, for whoever wants a connection of its own."""
+        if not any(kind == KIND and body[:1] and body[0] >> 4 == MP_JOIN for kind, body in options):
             self._host.mib.MPTcpExtMPCapableEndpAttempt += 1
-            conn.abort()
+            raise StackError(errno.ECONNREFUSED, "this port is for joins")
+        return self._any_syn(key, options)
 
     def close(self) -> None:
         """Listen no more."""

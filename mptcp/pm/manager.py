@@ -107,7 +107,7 @@ class PathManager:
     # ------------------------------------------------------------------ what Paths asks
 
     def automatic(self) -> list[Endpoint]:
-        """Where nobody configured an endpoint: every address of every link but lo, for subflows, if that is wanted."""
+        """Where nobody cares for endpoints: every address of every link but lo, for subflows, if that is wanted."""
         if not self.host.sysctl.mptcp_auto_endpoints:
             return []
         found = []

@@ -44,13 +44,8 @@ class FakeListener:
     """What MptcpHost.listen gives."""
 
     def __init__(self) -> None:
-        self.owner: Any = None
-        self.queue: list[Any] = []
+        self.extension: Any = lambda key, options: (key, options)
         self.closed = False
-
-    def accept(self) -> Any:
-        """The oldest that waits."""
-        return self.queue.pop(0) if self.queue else None
 
     def close(self) -> None:
         """Listen no more."""

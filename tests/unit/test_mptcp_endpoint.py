@@ -78,10 +78,11 @@ def test_an_implicit_endpoint_is_made_once_and_gives_its_id_to_a_configured_one(
     seen = table.implicit(addr(1))
     assert seen.flags == IMPLICIT
     assert table.implicit(addr(1)) is seen
-    assert not table.configured()
+    assert not table.touched
     refused(errno.EEXIST, table.add, addr(1), ident=9)
     assert table.add(addr(1), flags=SUBFLOW).id == seen.id
-    assert len(table.configured()) == 1
+    assert table.touched
+    assert len(table) == 1
 
 
 def test_change_tells_which_flags_are_new():

@@ -1,12 +1,10 @@
 """Path managers over a connection that is none: which subflows they open, and when."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from kit.mpmeta import LINK_A, LINK_B, LINK_C, SERVER, FakeHost, FakeMeta
 from mptcp import config
-from mptcp.options import AddAddr, RemoveAddr
+from mptcp.options import KIND, AddAddr, RemoveAddr
 from mptcp.pm import BACKUP, FULLMESH, NEVER, PATH_MANAGERS, SIGNAL, SUBFLOW
 from mptcp.pm.base import TRIES
 from stack.errors import StackError
@@ -47,6 +45,12 @@ def test_configured_endpoints_replace_the_automatic_ones(host):
     assert meta.ways() == [(LINK_A, HOME), (LINK_C, HOME)]
     assert [each.backup for each in meta.subflows] == [False, True]
     assert meta.subflows[1].local_id == host.pm.endpoints.by_addr(LINK_C).id
+
+
+def test_without_the_last_endpoint_there_is_none(host):
+    endpoint = host.pm.add(LINK_B, 0, flags=SUBFLOW)
+    host.pm.delete(endpoint.id, 0)
+    assert len(FakeMeta(host).established().subflows) == 1
 
 
 def test_the_limit_of_subflows_counts_all_but_one(host):
@@ -381,16 +385,16 @@ def test_ndiffports_opens_the_same_path_several_times(host):
 
 
 def test_an_endpoint_with_a_port_is_listened_at(host):
-    stranger = SimpleNamespace(aborted=0)
-    stranger.abort = lambda: setattr(stranger, "aborted", 1)
     endpoint = host.pm.add(LINK_B, 0, port=8080, flags=SIGNAL)
     meta = FakeMeta(host, passive=True).established()
     (option,) = meta.told()
     assert (option.addr, option.port) == (LINK_B, 8080)
-    host.listener.queue.append(stranger)
-    host.listener.owner.on_events(1)
-    assert stranger.aborted
-    assert host.mib.MPTcpExtMPCapableEndpAttempt == 1
+    join, capable = (KIND, b"\x10" + bytes(9)), (KIND, b"\x01\x01")
+    assert host.listener.extension(b"key", [join])
+    for others in ([], [capable]):
+        with pytest.raises(StackError):
+            host.listener.extension(b"key", others)
+    assert host.mib.MPTcpExtMPCapableEndpAttempt == 2
     host.pm.delete(endpoint.id, 0)
     assert host.listener.closed
     assert meta.told() == [RemoveAddr((endpoint.id,))]
