@@ -7,7 +7,7 @@ import sys
 from nuse.cli.ask import client
 from nuse.debugclient import DebugClient
 from nuse.refusal import Refused
-from nuse.show_mptcp import HELP, endpoint_lines, limits_line, monitor_line
+from nuse.show_ipmptcp import HELP, endpoint_lines, limits_line, monitor_line
 
 
 def mptcp(args: argparse.Namespace) -> int:

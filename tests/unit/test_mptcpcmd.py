@@ -7,7 +7,7 @@ import pytest
 from kit.mpmeta import LINK_A, LINK_B, FakeHost, FakeMeta
 from mptcp.options import RemoveAddr
 from nuse.mptcpcmd import mptcp_command
-from nuse.show_mptcp import endpoint_lines, limits_line, monitor_line
+from nuse.show_ipmptcp import endpoint_lines, limits_line, monitor_line
 from stack.errors import StackError
 
 
