@@ -58,7 +58,9 @@ LEVELS = [
 ]
 ORGANS = ("sendq", "recvq", "scoreboard", "rtt", "pacing", "timers", "isn", "cc")
 MPTCP_MAY_USE = ("stack.units", "stack.seq", "stack.checksum", "stack.errors", "stack.wire", "stack.tcp.extension")
-MPTCP_MAY_USE += ("stack.tcp.cc", "stack.knobs")
+MPTCP_MAY_USE += ("stack.tcp.cc", "stack.knobs", "stack.events", "stack.ip.addr")
+# Organs that know no connection: the queues, the buffer and the options serve data as they serve segments.
+MPTCP_MAY_USE += tuple(f"stack.tcp.{name}" for name in ("sendq", "recvq", "rcvbuf", "options", "state", "timers"))
 
 
 class Import(NamedTuple):

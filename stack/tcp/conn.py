@@ -113,6 +113,7 @@ class TcpConn:
 
     __slots__ = (
         "ack_due",
+        "bare_ack_due",
         "binding",
         "board",
         "cc",
@@ -252,6 +253,7 @@ class TcpConn:
         self.dirty = False
         self.syn_due = False
         self.ack_due = False
+        self.bare_ack_due = False  # an extension has to say what only fits where no text is
         self.dup_acks_due = 0
         self.rst_due = False
         self.probe_due = 0  # a bare segment one below snd_una is wanted: keepalive or zero-window probe

@@ -18,6 +18,7 @@ from stack.events import CONNECTED
 from stack.ip.addr import ANY4, ANY6, is_multicast, show_addr
 from stack.ip.link import Link
 from stack.ip.output import OUTBOX_LIMIT
+from stack.ip.route import Route
 from stack.tcp.bare import build_bare, reset_numbers
 from stack.tcp.conn import SockAddr, TcpConn, flow_key
 from stack.tcp.extension import TcpExtension
@@ -196,6 +197,10 @@ class TcpDemux:
         conn.set_iss(iss or fresh, ts_offset)
         self.flows[conn.key] = conn
 
+    def route_over(self, link: Link, dst: bytes, src: bytes) -> Route:
+        """The way back to `dst` over the link that it was heard on. Raises StackError."""
+        return self._stack.routes.route(dst, src, link)
+
     def conns(self) -> Iterator[Flow]:
         """Every connection, half-open ones and those in TIME-WAIT included."""
         return iter(list(self.flows.values()))
@@ -244,7 +249,7 @@ class TcpDemux:
             old.owe_ack(seg, now)
         else:
             self.end_time_wait(old)
-            self.passive.syn_arrives(listener, old.key, seg, now, old.next_iss, head)
+            self.passive.syn_arrives(listener, old.key, seg, old.link, now, old.next_iss, head)
 
     def _no_connection(self, key: bytes, seg: Segment, link: Link, now: Nanos, head: bytes) -> None:
         """RFC 9293 §3.10.7.1 (CLOSED) and §3.10.7.2 (LISTEN)."""
@@ -256,10 +261,10 @@ class TcpDemux:
         if listener is None:
             self._reset(key, seg, link)
         elif seg.flags & ACK:
-            if not self.passive.ack_arrives(listener, key, seg, now):
+            if not self.passive.ack_arrives(listener, key, seg, link, now):
                 self._reset(key, seg, link)
         elif seg.flags & (SYN | FIN) == SYN:
-            self.passive.syn_arrives(listener, key, seg, now, head=head)
+            self.passive.syn_arrives(listener, key, seg, link, now, head=head)
 
     def _find_listener(self, local: SockAddr, key: bytes) -> TcpListener | None:
         addr, port = local

@@ -68,8 +68,12 @@ class TcpExtension:
     def on_silence(self, conn: "TcpConn", now: Nanos) -> None:
         """A probe or retransmission time-out passed: what is in flight may never arrive."""
 
-    def feed(self, conn: "TcpConn", now: Nanos) -> None:
-        """All text that was queued has been sent, and there may be room for more: `conn.send` it now."""
+    def feed(self, conn: "TcpConn", now: Nanos) -> bool:
+        """All text that was queued has been sent, and there may be room for more: `conn.send` it now.
+
+        True if there is more, and only the congestion window keeps it back.
+        """
+        return False
 
     def limit(self, conn: "TcpConn", seq: int, size: int) -> int:
         """How much of `size` bytes at `seq` may go into one packet; at least one."""

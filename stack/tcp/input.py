@@ -73,19 +73,18 @@ def segment_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
             tcb.ts_recent_at = now
         if conn.ecn is not None:
             conn.ecn.on_segment(conn, seg)
-        if conn.ext is not None and not conn.ext.on_segment(conn, seg, now):
-            ack_arrives(conn, seg, now)
-            conn.ack_due = True
-        elif seg.length:
-            if ack != tcb.snd_una or seg.wnd << tcb.snd_wscale != tcb.snd_wnd or seg.sack or flags & ECE:
-                ack_arrives(conn, seg, now)
-            else:
-                conn.demux.mib.TcpExtTCPHPHits += 1
-                tcb.snd_wl1 = max(tcb.snd_wl1, seq)
-            text_arrives(conn, seq, seg.payload, now)
-        else:
+        if not seg.length:
             conn.demux.mib.TcpExtTCPHPAcks += 1
             ack_arrives(conn, seg, now)
+        elif ack != tcb.snd_una or seg.wnd << tcb.snd_wscale != tcb.snd_wnd or seg.sack or flags & ECE:
+            ack_arrives(conn, seg, now)
+        else:
+            conn.demux.mib.TcpExtTCPHPHits += 1
+            tcb.snd_wl1 = max(tcb.snd_wl1, seq)
+        if conn.ext is not None and not conn.ext.on_segment(conn, seg, now):
+            conn.ack_due = True
+        elif seg.length:
+            text_arrives(conn, seq, seg.payload, now)
         return
     if conn.state is SYN_SENT:
         syn_sent_arrives(conn, seg, now)

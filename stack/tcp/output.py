@@ -64,6 +64,9 @@ def next_packet(conn: "TcpConn", now: Nanos) -> Packet | None:
         return _owed_ack(conn, now)
     if state is CLOSED:
         return None
+    if conn.bare_ack_due:
+        conn.bare_ack_due = False
+        return build(conn, _ack_seq(conn), ACK, _NO_VIEWS, 0, now)
     if conn.ecn is not None and (conn.ecn.reply or conn.ecn.owed):
         return _feedback(conn, conn.ecn, now)
     if state in DRAINING and (conn.pacer is None or _pace_allows(conn, conn.pacer, now)):
@@ -289,7 +292,9 @@ def _fresh(conn: "TcpConn", now: Nanos) -> Packet | None:
     nxt = tcb.snd_nxt
     unsent = sendq.end - nxt
     if unsent <= 0 and conn.ext is not None:
-        conn.ext.feed(conn, now)
+        if conn.ext.feed(conn, now):
+            window_is_the_limit(conn, now)
+            return None
         unsent = sendq.end - nxt
     if unsent <= 0:
         if (flight := conn.in_flight()) + tcb.mss_cache <= conn.cc.cwnd:

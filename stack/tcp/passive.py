@@ -11,6 +11,7 @@ it stays free for young ones (reqsk_timer_handler).
 from typing import TYPE_CHECKING
 
 from stack.errors import StackError
+from stack.ip.link import Link
 from stack.ip.route import Route
 from stack.tcp import cookies
 from stack.tcp.accecn import FIRST_OPTION, synack_flags
@@ -49,12 +50,19 @@ class PassiveOpens:
     # ------------------------------------------------------------------ SYN
 
     def syn_arrives(
-        self, listener: "TcpListener", key: bytes, seg: Segment, now: Nanos, iss: int = 0, head: bytes = b""
+        self,
+        listener: "TcpListener",
+        key: bytes,
+        seg: Segment,
+        link: Link,
+        now: Nanos,
+        iss: int = 0,
+        head: bytes = b"",
     ) -> None:
         """RFC 9293 §3.10.7.2, third: remember it, or not, and answer.
 
         A SYN that follows a connection in TIME-WAIT comes with the ISS to use. It is from somebody real: no cookie.
-        `head` is its IP and TCP headers, for who saves them (TCP_SAVE_SYN); a cookie forgets those too.
+        The connection goes over the link that the SYN came from: of several the one that its sender chose. `head` is its IP and TCP headers, for who saves them (TCP_SAVE_SYN); a cookie forgets those too.
         """
         demux = self._demux
         cookie = False
@@ -74,7 +82,7 @@ class PassiveOpens:
             return
         size = (len(key) - 4) // 2
         try:
-            route = demux.route(key[:size], key[size:-4])
+            route = demux.route_over(link, key[:size], key[size:-4])
         except StackError:
             return
         peer = parse_syn_options(seg.options)
@@ -248,7 +256,7 @@ class PassiveOpens:
                 demux.reset_for_key(req.key, seg, req.link)
                 req.forget()
 
-    def ack_arrives(self, listener: "TcpListener", key: bytes, seg: Segment, now: Nanos) -> bool:
+    def ack_arrives(self, listener: "TcpListener", key: bytes, seg: Segment, link: Link, now: Nanos) -> bool:
         """An ACK that belongs to nothing: it may bring back a cookie. False if it is to be answered with RST."""
         demux = self._demux
         mib, knobs = demux.mib, demux.sysctl
@@ -268,7 +276,7 @@ class PassiveOpens:
             syn_flags |= ECN_SETUP if ecn else 0
         size = (len(key) - 4) // 2
         try:
-            route = demux.route(key[:size], key[size:-4])
+            route = demux.route_over(link, key[:size], key[size:-4])
         except StackError:
             return True
         syn = Segment(seg.seq - 1, 0, syn_flags, seg.wnd, 0, seg.payload[:0], 0, -1, 0, None, b"")

@@ -79,6 +79,10 @@ class Program:
     def finished(self) -> bool:
         return bool(self.done_at) and self.shut
 
+    def expected(self) -> bytes:
+        """The digest that the peer of this program should come to."""
+        return sha256(pattern(0, self.total)).digest()
+
 
 @dataclass(slots=True, eq=False)
 class Report:

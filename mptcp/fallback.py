@@ -1,0 +1,70 @@
+"""Plain TCP in place of Multipath TCP, RFC 8684 §3.7: at the handshake, or with an infinite mapping later.
+
+Only a connection that one subflow has carried from its beginning can do it: there the subflow's numbers say where the
+data is. From then on there are no options; FIN ends the stream, and the subflow's acknowledgments are those of data.
+"""
+
+from typing import TYPE_CHECKING
+
+from stack.units import Nanos
+
+if TYPE_CHECKING:
+    from mptcp.connection import MptcpConn
+    from mptcp.subflow import Subflow
+
+NO_MAPPING = -1
+MAPPING_DUE = 0
+
+
+def allowed(meta: "MptcpConn", sub: "Subflow") -> bool:
+    """True while it is known where each byte of the subflow belongs without being told."""
+    return not meta.fallback and meta.subflows == [sub] and not meta.extra_subflows and not meta.rx.queue.has_holes()
+
+
+def fall_back(meta: "MptcpConn", why: str, now: Nanos) -> None:
+    """From here on it is plain TCP."""
+    if meta.fallback:
+        return
+    if meta.established and not meta.ended:
+        meta.host.mib.MPTcpExtMPCurrEstab -= 1
+    meta.fallback = why
+    meta.say(f"fell back to TCP: {why}")
+    meta.host.untoken(meta)
+    meta.infinite_from = MAPPING_DUE if any(sub.heard for sub in meta.subflows) else NO_MAPPING
+    if not meta.key_remote:
+        meta.rx.start(0, now)  # there are no data sequence numbers; any will do
+    if meta.paths is not None:
+        meta.paths.close()
+        meta.paths = None
+    for sub in meta.subflows:
+        sub.plain = True
+        sub.reserve = 0
+        if sub.conn is None:
+            continue
+        options = sub.conn.options
+        options.nodelay, options.cork, options.linger = meta.options.nodelay, meta.options.cork, meta.options.linger
+        meta.rx.release(sub, now)
+        meta.tx.right = meta.tx.nxt + (1 << 62)
+        if meta.tx.fin_queued:
+            meta.tx.hand_over(sub)
+            sub.conn.shutdown()
+    meta.wake_subflows()
+
+
+def after_bad_sum(meta: "MptcpConn", sub: "Subflow", now: Nanos) -> None:
+    """Tell the sender (MP_FAIL), and take the text as it is: what changed it serves plain TCP so too."""
+    sub.conn.ack_due = True
+    fall_back(meta, "a checksum failed: a box on the way changes text", now)
+
+
+def on_fail(meta: "MptcpConn", sub: "Subflow", dsn: int, now: Nanos) -> None:
+    """MP_FAIL. With other subflows the peer resets this one; alone we go on with an infinite mapping."""
+    if allowed(meta, sub):
+        fall_back(meta, f"the peer found a wrong checksum at {dsn - meta.tx.first}: a box on the way changes text", now)
+
+
+def on_infinite(meta: "MptcpConn", sub: "Subflow", dsn: int, now: Nanos) -> None:
+    """The peer's infinite mapping."""
+    meta.host.mib.MPTcpExtInfiniteMapRx += 1
+    if allowed(meta, sub):
+        fall_back(meta, "the peer sent an infinite mapping", now)

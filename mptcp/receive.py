@@ -1,0 +1,212 @@
+"""The receiving half of a connection: text of all subflows, put in order by data sequence number (RFC 8684 §3.3).
+
+A subflow's text is taken off it as soon as it is in order there; its mapping says where it belongs. With checksums a
+mapping is held until all of it is there. One buffer, and so one window, serves all subflows (§3.3.1): Linux's dynamic
+right-sizing, over data instead of segments.
+"""
+
+from typing import TYPE_CHECKING
+
+from mptcp.crypto import dss_checksum
+from mptcp.maps import Run
+from mptcp.options import RST_EBADPERF, RST_EMIDDLEBOX
+from stack.checksum import ones_sum
+from stack.events import READABLE
+from stack.tcp.rcvbuf import ReceiveBuffer
+from stack.tcp.recvq import RecvQueue
+from stack.units import Nanos
+
+if TYPE_CHECKING:
+    from mptcp.connection import MptcpConn
+    from mptcp.subflow import Subflow
+
+NO_FIN = -1
+
+
+class Receive:
+    """What has come, in order and not."""
+
+    def __init__(self, meta: "MptcpConn") -> None:
+        knobs, wanted = meta.host.stack.sysctl, meta.options.rcvbuf
+        self.meta = meta
+        self.queue = RecvQueue(0)
+        self.buffer = ReceiveBuffer(wanted or knobs.tcp_rmem[1], max(knobs.tcp_rmem[2], wanted), not wanted)
+        self.first = 0  # the first DSN with text
+        self.right = 0  # how far the peer may send
+        self.fin = NO_FIN  # DSN of the peer's DATA_FIN
+        self.bytes = 0
+
+    def start(self, first: int, now: Nanos) -> None:
+        """The peer's key is known, so its first DSN is."""
+        self.first = self.queue.nxt = self.right = first
+        self.buffer.start(first, min(self.buffer.size, 65535), 0, 1460, now)
+
+    def window(self, free: int) -> int:
+        """What to offer on any subflow: the room behind RCV.NXT of the data."""
+        room = max(self.buffer.size - self.queue.readable, 0)
+        self.right = max(self.right, self.queue.nxt + room)
+        return room
+
+    # ------------------------------------------------------------------ from a subflow
+
+    def text_arrived(self, sub: "Subflow", now: Nanos) -> None:
+        """Take its in-order text, and put it where its mappings say."""
+        conn = sub.conn
+        if not sub.joined or sub.gone:
+            conn.drain()
+            return
+        if not sub.held:
+            sub.held_seq = conn.read_seq()
+        views = conn.drain()
+        if sub.plain:
+            self._plain(sub, views, now)
+            return
+        sub.held += views
+        sub.held_size += sum(map(len, views))
+        before = self.queue.nxt
+        while sub.held:
+            run = sub.runs.at(sub.held_seq)
+            if run is None:
+                self._unmapped(sub, now)
+                break
+            if run.checksum is not None and not self._summed(sub, run, now):
+                break
+            self._deliver(sub, run)
+        self._tell(before, now)
+
+    def _plain(self, sub: "Subflow", views: list[memoryview], now: Nanos) -> None:
+        before = self.queue.nxt
+        for view in views:
+            self.queue.append(view)
+        self._tell(before, now)
+
+    def release(self, sub: "Subflow", now: Nanos) -> None:
+        """The connection fell back: what waited for a mapping needs none."""
+        views, sub.held, sub.held_size = sub.held, [], 0
+        if views:
+            self._plain(sub, views, now)
+
+    def _deliver(self, sub: "Subflow", run: Run) -> None:
+        """As much of the run as is here."""
+        size = min(run.end - sub.held_seq, sub.held_size)
+        dsn = run.dsn + sub.held_seq - run.start
+        for view in take_front(sub.held, size):
+            self._place(dsn, view)
+            dsn += len(view)
+        sub.held_seq += size
+        sub.held_size -= size
+
+    def _place(self, dsn: int, view: memoryview) -> None:
+        queue, mib = self.queue, self.meta.host.mib
+        end = dsn + len(view)
+        if dsn == queue.nxt:
+            queue.append(view)
+        elif end <= queue.nxt:
+            mib.MPTcpExtDuplicateData += 1
+        elif dsn < queue.nxt:
+            queue.append(view[queue.nxt - dsn :])
+        elif end > self.right:
+            mib.MPTcpExtNoDSSInWindow += 1  # beyond what was ever offered; its sender keeps it
+        else:
+            mib.MPTcpExtOFOQueue += 1
+            if not queue.insert(dsn, view):
+                mib.MPTcpExtDuplicateData += 1
+
+    def _tell(self, before: int, now: Nanos) -> None:
+        queue = self.queue
+        if queue.nxt == before:
+            return
+        self.bytes += queue.nxt - before
+        self.buffer.on_text(queue.nxt, queue.nxt - queue.readable, self.right - before, 1460, now)
+        if len(queue.ready) > 64 and queue.truesize() > 2 * self.buffer.size:
+            queue.collapse()
+        self._look_for_fin(now)
+        self.meta.post(READABLE)
+
+    # ------------------------------------------------------------------ trouble
+
+    def _unmapped(self, sub: "Subflow", now: Nanos) -> None:
+        """Text before its mapping: it may still come (§3.3.1), unless the next one is known, or none ever came."""
+        meta = self.meta
+        if sub.runs.later(sub.held_seq) or sub.held_size > self.buffer.size:
+            meta.host.mib.MPTcpExtDSSNoMatchTCP += 1
+            if meta.may_fall_back(sub):
+                meta.fall_back("text arrived without a mapping: a box on the way rewrites the stream", now)
+            else:
+                meta.reset_subflow(sub, sub.conn, RST_EMIDDLEBOX, "text arrived that no mapping covers")
+        elif not sub.heard and meta.may_fall_back(sub):
+            meta.host.mib.MPTcpExtMPCapableDataFallback += 1
+            meta.fall_back("the first text carried no mapping: a box on the way removes options", now)
+
+    def _summed(self, sub: "Subflow", run: Run, now: Nanos) -> bool:
+        """False until all of the run is here, or if its checksum fails, §3.3.1: then the subflow, or MPTCP, is over."""
+        if sub.held_seq != run.start or sub.held_size < run.size:
+            return sub.held_seq > run.start  # the rest of one that was begun, and summed, before
+        with_fin = bool(run.checksum and run.checksum >> 16)
+        wanted = (run.checksum or 0) & 0xFFFF
+        total = text_sum(peek_front(sub.held, run.size))
+        ssn = run.start - sub.conn.tcb.irs
+        if dss_checksum(run.dsn, ssn, run.size + with_fin, total) == wanted:
+            return True
+        meta = self.meta
+        meta.host.mib.MPTcpExtDataCsumErr += 1
+        sub.fail_due = run.dsn
+        if meta.may_fall_back(sub):
+            meta.host.mib.MPTcpExtDSSCorruptionFallback += 1
+            meta.fail_to_plain(sub, now)
+        else:
+            meta.host.mib.MPTcpExtDSSCorruptionReset += 1
+            meta.reset_subflow(sub, sub.conn, RST_EBADPERF, "a checksum failed: a box on the way changes text")
+        return False
+
+    # ------------------------------------------------------------------ the peer's end
+
+    def fin_told(self, dsn: int, now: Nanos) -> None:
+        """DATA_FIN lies at `dsn`."""
+        if self.fin == NO_FIN and dsn >= self.queue.nxt:
+            self.fin = dsn
+            self._look_for_fin(now)
+
+    def _look_for_fin(self, now: Nanos) -> None:
+        if self.fin == self.queue.nxt and not self.meta.peer_closed:
+            self.queue.nxt += 1
+            self.meta.on_data_fin(now)
+
+
+def take_front(views: list[memoryview], size: int) -> list[memoryview]:
+    """Remove `size` bytes from the front of `views`, and return them."""
+    out = []
+    count = 0
+    for view in views:
+        if len(view) > size:
+            break
+        out.append(view)
+        size -= len(view)
+        count += 1
+    del views[:count]
+    if size:
+        out.append(views[0][:size])
+        views[0] = views[0][size:]
+    return out
+
+
+def peek_front(views: list[memoryview], size: int) -> list[memoryview]:
+    """The first `size` bytes."""
+    out = []
+    for view in views:
+        if len(view) >= size:
+            out.append(view[:size])
+            break
+        out.append(view)
+        size -= len(view)
+    return out
+
+
+def text_sum(views: list[memoryview]) -> int:
+    """The ones' complement sum of the bytes in a row."""
+    total, odd = 0, False
+    for view in views:
+        part = ones_sum(view)
+        total += (part << 8) % 0xFFFF if odd else part
+        odd ^= bool(len(view) & 1)
+    return total

@@ -1,0 +1,326 @@
+"""The sending half of a connection: what the program wrote, which subflow carries which of it, and what must go again.
+
+Text stays in one queue by data sequence number until the peer's DATA_ACK, and in a subflow until that is acknowledged
+as well (RFC 8684 §3.3.5); both hold views of the same bytes. A subflow asks when it has sent all it had (`feed`), so
+text is bound to a path as late as can be. Each answer is one mapping, at most one super-segment long.
+
+Text goes over a second path when the first falls silent, at its probe time-out already (`rescue`); when its subflow
+dies; when the peer's window is full because the oldest text is on a slower path (opportunistic retransmission with
+penalty, Raiciu et al., NSDI 2012); and when the data-level timer passes.
+"""
+
+from bisect import insort
+from typing import TYPE_CHECKING
+
+from mptcp.crypto import dss_checksum
+from mptcp.maps import Run
+from mptcp.receive import text_sum
+from mptcp.sched.base import SendState
+from stack.events import WRITABLE
+from stack.tcp.sendq import SendQueue
+from stack.units import SEC, Nanos
+
+if TYPE_CHECKING:
+    from mptcp.connection import MptcpConn
+    from mptcp.subflow import Subflow
+
+MAX_RUN = 64_000  # what one mapping may count; Linux's are up to 64,080
+MIN_SNDBUF = 131072
+NO_FIN = -1
+
+
+class Send:
+    """What is to go, what is out, and what goes again."""
+
+    def __init__(self, meta: "MptcpConn") -> None:
+        self.meta = meta
+        self.queue = SendQueue(0)
+        self.first = self.una = self.nxt = 0
+        self.right = 0  # how far the peer allows
+        self.fin_queued = False
+        self.fin = NO_FIN  # DSN of our DATA_FIN once nothing is left to assign
+        self.small = 0  # end of the last piece below a segment (Minshall's Nagle)
+        self.again: list[tuple[int, int, int]] = []  # ranges to send once more, and the subflow that has them already
+        self.stalled = False
+        self.retransmitted = 0
+
+    def start(self, first: int) -> None:
+        """Our key is in use, so the first DSN is known. What was queued before keeps its place."""
+        old, self.queue = self.queue, SendQueue(first)
+        while len(old):
+            views = old.views(old.start, len(old))
+            for view in views:
+                self.queue.append(view)
+            old.ack_to(old.start + sum(map(len, views)))
+        self.first = self.una = self.nxt = self.small = self.right = first
+
+    # ------------------------------------------------------------------ the program
+
+    def size(self) -> int:
+        """The send buffer: SO_SNDBUF, else twice what all paths together carry in the longest round trip."""
+        meta = self.meta
+        if meta.options.sndbuf:
+            return meta.options.sndbuf
+        _least, first, most = meta.host.stack.sysctl.tcp_wmem
+        paths = [sub for sub in meta.subflows if sub.usable]
+        slowest = max((sub.srtt for sub in paths), default=0)
+        want = sum(2 * sub.cwnd * slowest // (sub.srtt or slowest or 1) for sub in paths)
+        return min(most, max(first, MIN_SNDBUF, want))
+
+    @property
+    def space(self) -> int:
+        """Bytes that may still be queued; may go below zero by one chunk."""
+        room = self.size() - len(self.queue)
+        lowat = self.meta.options.notsent_lowat & 0xFFFF_FFFF
+        if lowat:
+            room = min(room, lowat - (self.queue.end - self.nxt))
+        if room <= 0:
+            self.stalled = True
+        return room
+
+    # ------------------------------------------------------------------ to a subflow
+
+    def feed(self, sub: "Subflow", now: Nanos) -> bool:
+        """`sub` has sent all it had: give it the next run, if it is its turn.
+
+        True if it would be, and only its congestion window is in the way.
+        """
+        meta = self.meta
+        if not sub.usable:
+            return False
+        if sub.plain:
+            self.hand_over(sub)
+            return False
+        queued = self.queue.end - self.nxt
+        window = self.right - self.nxt
+        if queued > 0 >= window and self.una == self.nxt:
+            self._probe(sub, now)
+            return False
+        if not sub.room:
+            waiting = (queued > 0 and window > 0) or bool(self.again)
+            if waiting:
+                self._ask_others(sub)
+            return waiting
+        if self.again and self._resend(sub, now):
+            return False
+        if meta.scheduler.duplicates and self._follow(sub):
+            return False
+        if queued <= 0:
+            return False
+        if window <= 0:
+            self._window_full(sub, now)
+            return False
+        size = min(queued, window)
+        if size < sub.mss and size == queued and not self._may_send_partial():
+            return False
+        chosen = meta.choose(SendState(window, queued), now)
+        if chosen is not sub:
+            if chosen is not None and chosen.room:
+                meta.host.stack.tcp.mark(chosen.conn)
+            return False
+        size = min(size, sub.room, MAX_RUN)
+        if size > sub.mss:
+            size -= size % sub.mss if size != queued else 0
+        self._assign(sub, self.nxt, size)
+        meta.scheduler.on_sent(sub, size, now)
+        self.nxt += size
+        sub.cursor = self.nxt
+        if size < sub.mss:
+            self.small = self.nxt
+        meta.arm_retransmit(now)
+        if self.fin_queued and self.nxt == self.queue.end:
+            meta.tell_fin()
+        if meta.scheduler.duplicates:
+            meta.wake_subflows()
+        return False
+
+    def _ask_others(self, full: "Subflow") -> None:
+        """`full` takes no more: another may be next."""
+        for sub in self.meta.subflows:
+            if sub is not full and sub.usable and not sub.conn.dirty and sub.room:
+                self.meta.host.stack.tcp.mark(sub.conn)
+
+    def _probe(self, sub: "Subflow", now: Nanos) -> None:
+        """The peer's window is shut and nothing is out: one byte, so that a persist timer asks for more."""
+        self.meta.host.mib.MPTcpExtWinProbe += 1
+        self._assign(sub, self.nxt, 1)
+        self.nxt += 1
+        self.meta.arm_retransmit(now)
+
+    def _follow(self, sub: "Subflow") -> bool:
+        """For a scheduler that sends everything everywhere: what others have sent and `sub` has not."""
+        start = max(sub.cursor, self.una)
+        if start >= min(self.nxt, self.queue.end):
+            return False
+        size = min(self.nxt - start, self.queue.end - start, sub.room, MAX_RUN)
+        self._assign(sub, start, size)
+        sub.cursor = start + size
+        return True
+
+    def hand_over(self, sub: "Subflow") -> None:
+        """After a fallback the subflow's own rules are enough: it gets all there is."""
+        size = self.queue.end - self.nxt
+        if size <= 0:
+            return
+        if self.meta.infinite_from == 0:
+            self.meta.infinite_from = sub.conn.sendq.end
+        self._assign(sub, self.nxt, size)
+        self.nxt += size
+
+    def _assign(self, sub: "Subflow", dsn: int, size: int) -> None:
+        conn = sub.conn
+        start = conn.sendq.end
+        while size > 0:
+            views = self.queue.views(dsn, size)
+            for view in views:
+                conn.sendq.append(view)
+            size -= sum(map(len, views))
+            dsn += sum(map(len, views))
+        end = conn.sendq.end
+        sub.bytes_sent += end - start
+        dsn -= end - start
+        checksum = None
+        if self.meta.checksum and not sub.plain:
+            total = text_sum(conn.sendq.views(start, end - start))
+            checksum = dss_checksum(dsn, start - conn.tcb.iss, end - start, total)
+        sub.sent.add(Run(start, end, dsn, checksum))
+
+    def _may_send_partial(self) -> bool:
+        """Nagle, over data: a piece below a segment waits while another such is on its way."""
+        options = self.meta.options
+        if self.fin_queued:
+            return True
+        if options.cork:
+            return False
+        return options.nodelay or self.small <= self.una
+
+    def _window_full(self, sub: "Subflow", now: Nanos) -> None:
+        """The oldest text holds everything up: if a slower path has it, carry it over this one, and slow that down."""
+        meta = self.meta
+        for other in meta.subflows:
+            if other is sub or other.gone or other.srtt <= sub.srtt:
+                continue
+            run = other.sent.holding(self.una)
+            if run is None:
+                continue
+            self._assign(sub, self.una, min(run.dsn_end - self.una, sub.room, MAX_RUN))
+            self.retransmitted += 1
+            meta.host.mib.MPTcpExtMPTCPRetrans += 1
+            if now - other.penalised_at > other.srtt:
+                other.penalised_at = now
+                cc = other.conn.cc
+                cc.ssthresh = max(cc.cwnd // 2, 2 * cc.mss)
+                cc.cwnd = cc.ssthresh
+                meta.say(f"window full behind subflow {other.id}: halved it, sent the oldest text over {sub.id}")
+            return
+
+    # ------------------------------------------------------------------ again
+
+    def rescue(self, sub: "Subflow", now: Nanos) -> None:
+        """`sub` is silent or dead: what only it has goes over the others too."""
+        meta = self.meta
+        ranges = sub.sent.outstanding(sub.conn.tcb.snd_una, self.una)
+        if not ranges or meta.fallback:
+            return
+        size = sum(end - start for start, end in ranges)
+        meta.say(f"subflow {sub.id} is {'gone' if sub.gone else 'silent'}: its {size} bytes may go over another path")
+        for start, end in ranges:
+            self._once_more(start, end, sub.id)
+        meta.wake_subflows()
+
+    def _once_more(self, start: int, end: int, holder: int) -> None:
+        if not any(first <= start and end <= last for first, last, _ in self.again):
+            insort(self.again, (start, end, holder))
+
+    def _resend(self, sub: "Subflow", now: Nanos) -> bool:
+        """Something that must go again, over `sub`, if it is not what had it. True if something was queued."""
+        index = 0
+        while index < len(self.again):
+            start, end, holder = self.again[index]
+            start = max(start, self.una)
+            if start >= end:
+                del self.again[index]
+                continue
+            if holder == sub.id:
+                index += 1
+                continue
+            size = min(end - start, sub.room, MAX_RUN)
+            self._assign(sub, start, size)
+            self.retransmitted += 1
+            self.meta.host.mib.MPTcpExtMPTCPRetrans += 1
+            if start + size < end:
+                self.again[index] = (start + size, end, holder)
+            else:
+                del self.again[index]
+            self.meta.arm_retransmit(now)
+            return True
+        return False
+
+    def timer_passed(self, now: Nanos) -> bool:
+        """The data-level timer: the oldest text again, and DATA_FIN. False if nothing is outstanding."""
+        meta = self.meta
+        if self.una >= self.nxt:
+            return False
+        if self.una < min(self.nxt, self.queue.end):
+            end = min(self.una + MAX_RUN, self.queue.end, self.nxt)
+            holder = next((sub.id for sub in meta.subflows if sub.sent.holding(self.una)), 0)
+            self._once_more(self.una, end, holder)
+        if self.fin != NO_FIN:
+            meta.send_ack(now)
+        meta.wake_subflows()
+        return True
+
+    # ------------------------------------------------------------------ acknowledged
+
+    def acknowledged(self, ack: int, right: int, now: Nanos) -> None:
+        """The peer's DATA_ACK, and the window that came with it."""
+        if ack > self.nxt:
+            return  # of what was never sent
+        opened = right > self.right
+        self.right = max(self.right, right)
+        if ack <= self.una:
+            if opened:
+                self.meta.wake_subflows()
+            return
+        self.una = ack
+        queue = self.queue
+        if ack > queue.start:
+            queue.ack_to(min(ack, queue.end))
+        meta = self.meta
+        if self.stalled and 3 * len(queue) < 2 * self.size():
+            self.stalled = False
+            meta.post(WRITABLE)
+        meta.rearm_retransmit(now)
+        if self.fin != NO_FIN and ack > self.fin:
+            meta.on_fin_acked(now)
+        meta.wake_subflows()
+
+    def plain_progress(self, sub: "Subflow", now: Nanos) -> None:
+        """Without DATA_ACKs the subflow's own acknowledgments count."""
+        conn = sub.conn
+        left = conn.sendq.end - max(conn.tcb.snd_una, conn.sendq.start)
+        self.right = self.nxt + (1 << 30)
+        self.acknowledged(self.nxt - left - (1 if self.fin != NO_FIN else 0), self.right, now)
+
+    # ------------------------------------------------------------------ the end
+
+    def shut(self) -> None:
+        """DATA_FIN after what is queued."""
+        self.fin_queued = True
+
+    def fin_to_tell(self) -> int:
+        """DSN of the DATA_FIN that a bare ACK is to carry now, −1 if none: not before all text found a path."""
+        if not self.fin_queued or self.meta.fallback:
+            return NO_FIN
+        if self.fin == NO_FIN and self.nxt == self.queue.end:
+            self.fin = self.nxt
+            self.nxt += 1
+        return self.fin if self.fin >= self.una else NO_FIN
+
+    def fin_checksum(self, dsn: int) -> int:
+        """That of the mapping of a DATA_FIN alone."""
+        return dss_checksum(dsn, 0, 1, 0)
+
+    def retransmit_after(self) -> Nanos:
+        """How long to wait for a DATA_ACK: as long as the slowest subflow waits for its own."""
+        return max((sub.conn.rtt.rto for sub in self.meta.subflows if not sub.gone), default=SEC)

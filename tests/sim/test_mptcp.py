@@ -1,0 +1,286 @@
+"""Multipath TCP between two stacks over imperfect wires, in virtual time: nothing lost, invented or reordered."""
+
+import errno
+import random
+
+import pytest
+
+from kit.link import Link
+from kit.mesh import Mesh
+from kit.pair import Program
+from stack.units import MSEC, SEC
+
+M = 1_000_000
+
+
+def wires(*specs, **common):
+    return [Link(queue=150_000, seed=index + 1, **(common | spec)) for index, spec in enumerate(specs)]
+
+
+TWO = ({"rate": 50 * M, "delay": 10 * MSEC}, {"rate": 50 * M, "delay": 15 * MSEC})
+CONDITIONS = {
+    "clean": (wires(*TWO), {}),
+    "v6": (wires(*TWO), {"v6": True}),
+    "three": (wires(*TWO, {"rate": 20 * M, "delay": 30 * MSEC}), {}),
+    "no offload": (wires(*TWO), {"offload": False}),
+    "checksums": (wires(*TWO), {"mptcp": {"checksum_enabled": 1}}),
+    "one asks for checksums": (wires(*TWO), {"mptcp_b": {"checksum_enabled": 1}}),
+    "loss": (wires(*TWO, loss=0.01), {}),
+    "loss and checksums": (wires(*TWO, loss=0.02), {"mptcp": {"checksum_enabled": 1}}),
+    "reordering": (wires(*TWO, reorder=0.05), {}),
+    "duplicates": (wires(*TWO, dup=0.05), {}),
+    "corruption": (wires(*TWO, corrupt=0.01), {}),
+    "delay 1:10": (wires({"rate": 50 * M, "delay": 5 * MSEC}, {"rate": 50 * M, "delay": 50 * MSEC}), {}),
+    "rate 1:10": (wires({"rate": 100 * M, "delay": 10 * MSEC}, {"rate": 10 * M, "delay": 10 * MSEC}), {}),
+    "mtus": (wires(*TWO), {"mtus": (1500, 700)}),
+    "jumbo": (wires(*TWO), {"mtus": (9000, 1280)}),
+    "tiny buffers": (
+        wires(*TWO),
+        {"sysctl": {"net.ipv4.tcp_rmem": "4096 8192 8192", "net.ipv4.tcp_wmem": "4096 8192 8192"}},
+    ),
+    "no timestamps": (wires(*TWO), {"sysctl": {"net.ipv4.tcp_timestamps": "0"}}),
+    "no sack": (wires(*TWO, loss=0.01), {"sysctl": {"net.ipv4.tcp_sack": "0"}}),
+}
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_all_arrives_both_ways(name):
+    links, common = CONDITIONS[name]
+    mesh = Mesh([each.twin(0) for each in links], **common)
+    result = mesh.transfer(2 * M, M)
+    assert result.intact, (result.client.why, result.server.why)
+    assert not result.client.fallback
+    assert all(mesh.carried), "a wire carried nothing"
+    for mib in (mesh.host_a.mib, mesh.host_b.mib):
+        assert (mib.MPTcpExtMPJoinSynAckHMacFailure, mib.MPTcpExtMPJoinAckHMacFailure, mib.MPTcpExtDataCsumErr) == (
+            0,
+            0,
+            0,
+        )
+        assert (mib.MPTcpExtDSSNotMatching, mib.MPTcpExtDSSNoMatchTCP, mib.MPTcpExtMPJoinRejected) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("scheduler", ["minrtt", "roundrobin", "redundant", "blest", "ecf", "weighted"])
+@pytest.mark.parametrize("control", ["cubic", "lia", "olia", "balia", "wvegas"])
+def test_every_scheduler_with_every_congestion_control(scheduler, control):
+    mesh = Mesh(
+        wires(*TWO, loss=0.002),
+        mptcp={"scheduler": scheduler},
+        sysctl={"net.ipv4.tcp_congestion_control": control},
+    )
+    result = mesh.transfer(M, M // 2)
+    assert result.intact
+    assert all(mesh.carried)
+
+
+@pytest.mark.parametrize("v6", [False, True])
+def test_a_server_without_mptcp_gets_plain_tcp(v6):
+    mesh = Mesh(wires(*TWO), v6=v6)
+    client, server = mesh.connect(plain_server=True)
+    programs = mesh.programs(client, server, M, M)
+    assert mesh.run(lambda: all(program.finished for program in programs))
+    assert "MP_CAPABLE" in client.fallback
+    assert mesh.host_a.mib.MPTcpExtMPCapableFallbackSYNACK == 1
+    assert not mesh.carried[1]
+
+
+def test_disabled_it_is_plain_tcp_and_says_so():
+    mesh = Mesh(wires(*TWO), mptcp={"enabled": 0})
+    client, server = mesh.connect()
+    programs = mesh.programs(client, server, M, M)
+    assert mesh.run(lambda: all(program.finished for program in programs))
+    assert client.fallback == "net.mptcp.enabled is 0"
+
+
+def warm(mesh, client, server):
+    """A byte each way: only then does each side know that the other has its key, and subflows join."""
+    for one, other in ((client, server), (server, client)):
+        one.send(b"!")
+        mesh.flush()
+        assert mesh.run(lambda other=other: other.readable == 1)
+        other.consume(1)
+    assert mesh.run(lambda: client.fully_established and server.fully_established)
+
+
+def longest_stall(mesh, program, until):
+    """The longest time in which `program` received nothing, in nanoseconds."""
+    last, worst, got = mesh.clock.now, 0, program.received
+
+    def look():
+        nonlocal last, worst, got
+        if program.received != got:
+            worst = max(worst, mesh.clock.now - last)
+            last, got = mesh.clock.now, program.received
+        return until()
+
+    assert mesh.run(look)
+    return worst
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+@pytest.mark.parametrize("backup", [False, True])
+def test_the_silent_death_of_the_path_in_use_stalls_below_100_ms(direction, backup):
+    mesh = Mesh([Link(rate=50 * M, delay=10 * MSEC, queue=60_000, seed=seed) for seed in (1, 2)])
+    client, server = mesh.connect()
+    size = 6 * M
+    programs = mesh.programs(client, server, size if direction == "up" else 1, size if direction == "down" else 1)
+    receiver = programs[1] if direction == "up" else programs[0]
+    assert mesh.run(lambda: len(client.subflows) == 2 and client.subflows[1].joined)
+    if backup:
+        client.set_backup(client.subflows[1], True, mesh.clock.now)
+    assert mesh.run(lambda: receiver.received > M)
+    mesh.up[0] = False
+    stall = longest_stall(mesh, receiver, lambda: receiver.received == size)
+    assert stall < 100 * MSEC, stall / MSEC
+
+
+def test_a_path_that_comes_back_is_used_again():
+    mesh = Mesh(wires(*TWO))
+    client, server = mesh.connect()
+    programs = mesh.programs(client, server, 40 * M, 0)
+    assert mesh.run(lambda: programs[1].received > 4 * M)
+    mesh.up[0] = False
+    assert mesh.run(lambda: programs[1].received > 10 * M)
+    mesh.up[0] = True
+    before = mesh.carried[0]
+    assert mesh.run(lambda: all(program.finished for program in programs))
+    assert mesh.carried[0] - before > 5 * M
+
+
+def test_without_any_path_for_two_minutes_it_goes_on_after_it():
+    mesh = Mesh(wires(*TWO))
+    client, server = mesh.connect()
+    programs = mesh.programs(client, server, 8 * M, 2 * M)
+    assert mesh.run(lambda: programs[1].received > 2 * M)
+    mesh.up[:] = [False, False]
+    mesh.idle(120 * SEC)
+    mesh.up[:] = [True, True]
+    for host, stack in ((mesh.host_a, mesh.a), (mesh.host_b, mesh.b)):
+        for link in stack.links.values():
+            host.pm.on_link_up(link, mesh.clock.now)
+    assert mesh.run(lambda: all(program.finished for program in programs), 200 * SEC)
+
+
+def test_closing_before_the_peer_reads_loses_nothing():
+    mesh = Mesh(wires(*TWO))
+    client, server = mesh.connect()
+    client.send(b"x" * 100_000)
+    client.close()
+    got = Program(0, conn=server)
+    server.owner = lambda _conn, _mask: got.pump(mesh.clock.now)
+    assert mesh.run(lambda: got.received == 100_000 and server.peer_closed)
+    server.close()
+    assert mesh.run(lambda: not mesh.host_a.conns and not mesh.host_b.conns, 10 * SEC)
+    assert (mesh.host_a.mib.MPTcpExtMPCurrEstab, mesh.host_b.mib.MPTcpExtMPCurrEstab) == (0, 0)
+    assert not len(mesh.host_a.tokens)
+    assert not len(mesh.host_b.tokens)
+
+
+@pytest.mark.parametrize("who", ["abort", "close with unread text"])
+def test_fastclose_ends_every_subflow(who):
+    mesh = Mesh(wires(*TWO))
+    client, server = mesh.connect()
+    warm(mesh, client, server)
+    assert mesh.run(lambda: len(server.subflows) == 2 and server.subflows[1].joined)
+    if who == "abort":
+        client.abort()
+    else:
+        server.send(b"never read")
+        assert mesh.run(lambda: client.readable)
+        client.close()
+    mesh.flush()
+    assert mesh.run(lambda: server.error == errno.ECONNRESET, 5 * SEC)
+    assert mesh.host_a.mib.MPTcpExtMPFastcloseTx == 1
+    assert mesh.host_b.mib.MPTcpExtMPFastcloseRx >= 1
+    assert not mesh.host_b.conns
+    assert mesh.run(lambda: not list(mesh.b.tcp.conns()), 5 * SEC)
+
+
+def test_a_join_with_an_unknown_token_is_refused_without_state():
+    mesh = Mesh(wires(*TWO))
+    client, server = mesh.connect()
+    warm(mesh, client, server)
+    client.remote_token ^= 1
+    before = len(mesh.b.tcp.flows)
+    client.join(None, client.remote, local_id=9, remote_id=0, backup=False, now=mesh.clock.now)
+    mesh.flush()
+    assert mesh.run(lambda: mesh.host_b.mib.MPTcpExtMPJoinNoTokenFound, 5 * SEC)
+    assert len(mesh.b.tcp.flows) <= before + 1
+    assert server.established
+
+
+def test_a_join_with_a_wrong_hmac_is_reset():
+    mesh = Mesh(wires(*TWO), mptcp={"mptcp_auto_endpoints": 0})
+    client, server = mesh.connect()
+    warm(mesh, client, server)
+    client.key_local = b"12345678"
+    client.join(None, client.remote, local_id=9, remote_id=0, backup=False, now=mesh.clock.now)
+    mesh.flush()
+    assert mesh.run(lambda: mesh.host_a.mib.MPTcpExtMPJoinSynAckHMacFailure, 5 * SEC)
+    assert mesh.run(lambda: mesh.host_b.mib.MPTcpExtMPRstRx, 5 * SEC)
+    assert len(server.subflows) == 1
+
+
+FAULTS = ("cut", "mend", "backup", "close", "join", "loss", "pause")
+
+
+def random_schedule(seed):
+    """A transfer while wires and subflows come and go at random; returns what went wrong, or None."""
+    chance = random.Random(seed)
+    count = chance.choice((1, 2, 2, 3))
+    links = [
+        Link(
+            rate=chance.choice((2, 10, 50)) * M,
+            delay=chance.choice((1, 10, 40)) * MSEC,
+            queue=chance.choice((30_000, 150_000)),
+            loss=chance.choice((0.0, 0.0, 0.01, 0.05)),
+            reorder=chance.choice((0.0, 0.02)),
+            dup=chance.choice((0.0, 0.01)),
+            seed=seed * 10 + index,
+        )
+        for index in range(count)
+    ]
+    mesh = Mesh(
+        links,
+        seed=seed,
+        v6=chance.random() < 0.3,
+        offload=chance.random() < 0.7,
+        mptcp={
+            "checksum_enabled": int(chance.random() < 0.3),
+            "scheduler": chance.choice(("minrtt", "roundrobin", "blest", "ecf", "redundant", "weighted")),
+        },
+    )
+    client, server = mesh.connect()
+    programs = mesh.programs(client, server, chance.randrange(0, 600_000), chance.randrange(0, 600_000))
+    for _ in range(chance.randrange(0, 8)):
+        mesh.idle(chance.randrange(1, 400) * MSEC)
+        _fault(mesh, chance, client if chance.random() < 0.5 else server)
+        mesh.flush()
+    mesh.up[:] = [True] * count
+    mesh.run(lambda: all(program.finished for program in programs) or client.error or server.error, 400 * SEC)
+    mesh.check()
+    if not all(program.finished for program in programs):
+        return seed, client.error, server.error, [p.received for p in programs], list(client.why), list(server.why)
+    wrong = [p.digest.digest() != q.expected() for p, q in zip(programs, reversed(programs), strict=True)]
+    return (seed, "digest") if any(wrong) else None
+
+
+def _fault(mesh, chance, conn):
+    verb = chance.choice(FAULTS)
+    wire = chance.randrange(len(mesh.up))
+    now = mesh.clock.now
+    if verb in ("cut", "mend"):
+        mesh.up[wire] = verb == "mend"
+    elif conn.ended or conn.fallback:
+        return
+    elif verb == "backup" and conn.subflows:
+        conn.set_backup(chance.choice(conn.subflows), chance.random() < 0.5, now)
+    elif verb == "close" and len(conn.subflows) > 1:
+        conn.close_subflow(chance.choice(conn.subflows), now)
+    elif verb == "loss":
+        mesh.links[wire].loss = chance.choice((0.0, 0.1, 0.3))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_faults_lose_nothing(seed):
+    assert random_schedule(seed) is None
