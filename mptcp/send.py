@@ -43,6 +43,7 @@ class Send:
         self.again: list[tuple[int, int, int]] = []  # ranges to send once more, and the subflow that has them already
         self.stalled = False
         self.retransmitted = 0
+        self.helped = -1  # the oldest text when it was last sent over a faster path to open the window
 
     def start(self, first: int) -> None:
         """Our key is in use, so the first DSN is known. What was queued before keeps its place."""
@@ -197,12 +198,15 @@ class Send:
     def _window_full(self, sub: "Subflow", now: Nanos) -> None:
         """The oldest text holds everything up: if a slower path has it, carry it over this one, and slow that down."""
         meta = self.meta
+        if self.una == self.helped:
+            return
         for other in meta.subflows:
-            if other is sub or other.gone or other.srtt <= sub.srtt:
+            if other is sub or other.gone or other.srtt * 4 <= sub.srtt * 5:
                 continue
             run = other.sent.holding(self.una)
             if run is None:
                 continue
+            self.helped = self.una
             self._assign(sub, self.una, min(run.dsn_end - self.una, sub.room, MAX_RUN))
             self.retransmitted += 1
             meta.host.mib.MPTcpExtMPTCPRetrans += 1

@@ -41,6 +41,7 @@ class Subflow(TcpExtension):
     """
 
     reserve = dss.DATA_ROOM
+    fast_open = False  # who connects is not known to speak MPTCP before its third ACK: its text comes again then
 
     def __init__(self, meta: "MptcpConn", ident: int, role: Role, local_id: int = 0, remote_id: int = 0) -> None:
         self.meta = meta

@@ -27,6 +27,7 @@ MAX_SAVED = 64  # options kept for a program to read, the oldest go first
 class TcpExtension:
     """Base of all extensions: every verb does what plain TCP does. Override what you need."""
 
+    fast_open = True  # a SYN's text may be given to the program before the handshake is over (RFC 7413)
     reserve = 0  # option bytes to keep free in segments with text
 
     def options(self, conn: "TcpConn", flags: int, room: int, seq: int, size: int, now: Nanos) -> bytes:

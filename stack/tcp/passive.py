@@ -95,7 +95,7 @@ class PassiveOpens:
         except StackError:
             demux.reset_for_key(key, seg, route.link)
             return
-        if fast:
+        if fast and (extension is None or extension.fast_open):
             conn = self._open_in_full(listener, key, seg, peer, route, extension, iss, now)
             self._open_fast(listener, conn, seg, now)
         elif extension is not None or listener.options.extra or listener.options.save_options:
