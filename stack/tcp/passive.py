@@ -62,7 +62,8 @@ class PassiveOpens:
         """RFC 9293 §3.10.7.2, third: remember it, or not, and answer.
 
         A SYN that follows a connection in TIME-WAIT comes with the ISS to use. It is from somebody real: no cookie.
-        The connection goes over the link that the SYN came from: of several the one that its sender chose. `head` is its IP and TCP headers, for who saves them (TCP_SAVE_SYN); a cookie forgets those too.
+        The connection goes over the link that the SYN came from: of several the one that its sender chose. `head` is
+        its IP and TCP headers, for who saves them (TCP_SAVE_SYN); a cookie forgets those too.
         """
         demux = self._demux
         cookie = False
