@@ -75,7 +75,7 @@ def emit(sub: "Subflow", conn: "TcpConn", room: int, seq: int, size: int, now: N
     if sub.prio_due:
         sub.prio_due = False
         meta.host.mib.MPTcpExtMPPrioTx += 1
-        out = MpPrio(sub.request_bkup).emit()
+        out = pad(MpPrio(sub.request_bkup).emit())
     if sub.fail_due >= 0:
         out += MpFail(sub.fail_due).emit()
         meta.host.mib.MPTcpExtMPFailTx += 1
@@ -233,20 +233,21 @@ def _acknowledged(sub: "Subflow", conn: "TcpConn", ack: int, seg: Segment, now: 
 def _take_address(sub: "Subflow", option: AddAddr, now: Nanos) -> None:
     meta = sub.meta
     mib = meta.host.mib
-    if meta.paths is None:
-        return
     if option.echo:
         mib.MPTcpExtEchoAdd += 1
-        meta.paths.on_add_addr_echo(option, now)
+        if meta.paths is not None:
+            meta.paths.on_add_addr_echo(option, now)
         return
     proof = add_addr_hmac(meta.key_remote, meta.key_local, option.address_id, option.addr, option.port)
     if option.hmac is None or not same(option.hmac, proof):
         mib.MPTcpExtAddAddrDrop += 1
         return
+    heard(sub, now)  # who makes this HMAC has both keys; the first announcement stands before the first DSS
     mib.MPTcpExtAddAddr += 1
     if option.port:
         mib.MPTcpExtPortAdd += 1
-    meta.paths.on_add_addr(option, now)
+    if meta.paths is not None:
+        meta.paths.on_add_addr(option, now)
 
 
 def _take_fastclose(sub: "Subflow", option: MpFastclose, now: Nanos) -> None:

@@ -10,6 +10,7 @@ from mptcp.blackhole import Blackholes
 from mptcp.config import MptcpSysctl
 from mptcp.connection import MptcpConn
 from mptcp.crypto import NONCE_LEN
+from mptcp.dss import heard
 from mptcp.mib import MptcpMib
 from mptcp.options import CHECKSUM_REQUIRED, DENY_JOIN_ID0, MpCapable, MpJoinSyn
 from mptcp.pm import PathManager
@@ -129,6 +130,8 @@ class MptcpHost:
         if option.backup:
             self.mib.MPTcpExtMPJoinSynBackupRx += 1
         meta = self.tokens.get(option.token)
+        if meta is not None and meta.passive and meta.established and meta.first is not None and not meta.first.plain:
+            heard(meta.first, self.stack.now)  # the token tells that our key came through: this path was only faster
         if meta is None or not meta.fully_established or meta.fallback or meta.is_over:
             self.mib.MPTcpExtMPJoinNoTokenFound += 1
             raise StackError(errno.ECONNREFUSED, "no connection has this token")

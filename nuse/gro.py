@@ -10,7 +10,8 @@ Python pays per packet, so a batch is coalesced before the stack sees it. Two th
 Duplicate ACKs, ACKs with SACK blocks or an AccECN option and everything with SYN, FIN, RST or URG pass as they are.
 What becomes one has the same ECN field and the same ACE flags (RFC 9768; ECE and CWR of RFC 3168 are two of them), and
 a pure ACK that is itself marked stays alone: the receiver counts packets. Checksums of what is merged are verified
-first, unless the device vouches for them. Order within a flow is kept, between flows not.
+first, unless the device vouches for them. Order within a flow is kept, between flows not; but a
+SYN overtakes nothing, since what it asks for may hang on what another flow just said (MP_JOIN, RFC 8684 §3.2).
 """
 
 from struct import Struct
@@ -24,7 +25,7 @@ SMALLEST = VNET_LEN + 40
 LARGEST_MERGED = 65535
 TCP = Struct("!IIBB")  # from byte 4 of the header: seq, ack, data offset, flags
 L4_V4, L4_V6 = VNET_LEN + 20, VNET_LEN + 40
-ACK, PSH, ECE, CWR = 0x10, 0x08, 0x40, 0x80
+SYN, ACK, PSH, ECE, CWR = 0x02, 0x10, 0x08, 0x40, 0x80
 AE = 0x01  # in the byte of the data offset
 CE = 0x03
 ONLY_TIMESTAMPS = b"\x01\x01\x08\x0a"
@@ -83,6 +84,8 @@ def coalesce(batch: list[bytes]) -> list[bytes]:
         if mergeable and not pushed and (packet[0] & CSUM_VOUCHED or tcp_checksum_ok(packet, l4)):
             runs[key] = Run(packet, l4, data_at, seq + size - data_at & MASK32, ack, ace)
         else:
+            if flags & SYN:
+                _finish_all(runs, out)
             out.append(packet)
     _finish_all(runs, out)
     return out

@@ -139,6 +139,11 @@ def test_flows_that_take_turns_are_joined_each() -> None:
     assert [len(read(packet)[3]) for packet in coalesce(batch)] == [40, 40, 40]
 
 
+def test_a_syn_overtakes_nothing() -> None:
+    batch = [segment(5, ack=9), segment(1, flags=dpkt.tcp.TH_SYN, port=3), segment(5, b"text", ack=9)]
+    assert [read(each) for each in coalesce(batch)] == [read(each) for each in batch]
+
+
 def test_the_last_of_many_pure_acks_stands_for_all() -> None:
     for version in (4, 6):
         batch = [segment(5, ack=0xFFFF_FF00 + at * 100, version=version) for at in range(10)]
