@@ -46,6 +46,8 @@ class SentRuns:
 
     def at(self, seq: int) -> Run | None:
         """The run that holds `seq`."""
+        if self._runs and (last := self._runs[-1]).start <= seq:
+            return last if seq < last.end else None
         index = bisect_right(self._starts, seq) - 1
         if index < self._head:
             return None

@@ -61,9 +61,16 @@ class Receive:
         if sub.plain:
             self._plain(sub, views, now)
             return
+        before = self.queue.nxt
+        if len(views) == 1 and not sub.held:  # the usual: one segment, all of it under one mapping
+            view = views[0]
+            run = sub.runs.at(sub.held_seq)
+            if run is not None and run.checksum is None and sub.held_seq + len(view) <= run.end:
+                self._place(run.dsn + sub.held_seq - run.start, view)
+                self._tell(before, now)
+                return
         sub.held += views
         sub.held_size += sum(map(len, views))
-        before = self.queue.nxt
         while sub.held:
             run = sub.runs.at(sub.held_seq)
             if run is None:

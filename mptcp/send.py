@@ -18,7 +18,7 @@ from mptcp.receive import text_sum
 from mptcp.sched.base import SendState
 from stack.events import WRITABLE
 from stack.tcp.sendq import SendQueue
-from stack.units import SEC, Nanos
+from stack.units import MSEC, SEC, Nanos
 
 if TYPE_CHECKING:
     from mptcp.connection import MptcpConn
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MAX_RUN = 64_000  # what one mapping may count; Linux's are up to 64,080
 MIN_SNDBUF = 131072
+NEAR, NEAR_SNDBUF = MSEC, 2 << 20  # where more would only leave the processor's cache, as stack/tcp/conn.py has it
 NO_FIN = -1
 
 
@@ -66,6 +67,8 @@ class Send:
         paths = [sub for sub in meta.subflows if sub.usable]
         slowest = max((sub.srtt for sub in paths), default=0)
         want = sum(2 * sub.cwnd * slowest // (sub.srtt or slowest or 1) for sub in paths)
+        if 0 < slowest < NEAR:
+            most = min(most, NEAR_SNDBUF)
         return min(most, max(first, MIN_SNDBUF, want))
 
     @property
@@ -87,7 +90,7 @@ class Send:
         True if it would be, and only its congestion window is in the way.
         """
         meta = self.meta
-        if not sub.usable:
+        if not sub.joined or sub.gone or sub.conn.fin_queued:
             return False
         if sub.plain:
             self.hand_over(sub)
@@ -97,7 +100,8 @@ class Send:
         if queued > 0 >= window and self.una == self.nxt:
             self._probe(sub, now)
             return False
-        if not sub.room:
+        room = sub.room
+        if not room:
             waiting = (queued > 0 and window > 0) or bool(self.again)
             if waiting:
                 self._ask_others(sub)
@@ -112,21 +116,23 @@ class Send:
             self._window_full(sub, now)
             return False
         size = min(queued, window)
-        if size < sub.mss and size == queued and not self._may_send_partial():
+        mss = sub.mss
+        if size < mss and size == queued and not self._may_send_partial():
             return False
-        chosen = meta.choose(SendState(window, queued), now)
-        if chosen is not sub:
-            if chosen is not None and chosen.room:
-                meta.host.stack.tcp.mark(chosen.conn)
-            return False
-        size = min(size, sub.room, MAX_RUN)
-        if size > sub.mss:
-            size -= size % sub.mss if size != queued else 0
+        if len(meta.subflows) > 1:
+            chosen = meta.choose(SendState(window, queued), now)
+            if chosen is not sub:
+                if chosen is not None and chosen.room:
+                    meta.host.stack.tcp.mark(chosen.conn)
+                return False
+        size = min(size, room, MAX_RUN)
+        if size > mss and size != queued:
+            size -= size % mss
         self._assign(sub, self.nxt, size)
         meta.scheduler.on_sent(sub, size, now)
         self.nxt += size
         sub.cursor = self.nxt
-        if size < sub.mss:
+        if size < mss:
             self.small = self.nxt
         meta.arm_retransmit(now)
         if self.fin_queued and self.nxt == self.queue.end:
@@ -170,20 +176,17 @@ class Send:
 
     def _assign(self, sub: "Subflow", dsn: int, size: int) -> None:
         conn = sub.conn
-        start = conn.sendq.end
-        while size > 0:
-            views = self.queue.views(dsn, size)
-            for view in views:
-                conn.sendq.append(view)
-            size -= sum(map(len, views))
-            dsn += sum(map(len, views))
-        end = conn.sendq.end
-        sub.bytes_sent += end - start
-        dsn -= end - start
+        sendq = conn.sendq
+        start = sendq.end
+        end = start + size
+        while sendq.end < end:
+            for view in self.queue.views(dsn + sendq.end - start, end - sendq.end):
+                sendq.append(view)
+        sub.bytes_sent += size
         checksum = None
         if self.meta.checksum and not sub.plain:
-            total = text_sum(conn.sendq.views(start, end - start))
-            checksum = dss_checksum(dsn, start - conn.tcb.iss, end - start, total)
+            total = text_sum(sendq.views(start, size))
+            checksum = dss_checksum(dsn, start - conn.tcb.iss, size, total)
         sub.sent.add(Run(start, end, dsn, checksum))
 
     def _may_send_partial(self) -> bool:

@@ -57,6 +57,12 @@ def parse(pkt: bytes, l4: int, end: int) -> Segment:
     if opt_len == 12 and pkt[l4 + 20 : l4 + 24] == TS_PREFIX and not flags & SYN:
         ts_val, ts_ecr = _TS.unpack_from(pkt, l4 + 24)
         return Segment(seq, ack, flags, wnd, urg, payload, end - data, ts_val, ts_ecr, None, b"")
+    if opt_len > 16 and pkt[l4 + 20 : l4 + 24] == TS_PREFIX and not flags & SYN:
+        kind, size = pkt[l4 + 32], pkt[l4 + 33]
+        if kind not in KNOWN and opt_len - 16 < size <= opt_len - 12:  # one that only an extension reads, and padding
+            ts_val, ts_ecr = _TS.unpack_from(pkt, l4 + 24)
+            options = pkt[l4 + TCP_HDR_LEN : data]
+            return Segment(seq, ack, flags, wnd, urg, payload, end - data, ts_val, ts_ecr, None, options)
     seg = Segment(seq, ack, flags, wnd, urg, payload, end - data, -1, 0, None, b"")
     if opt_len:
         seg.options = pkt[l4 + TCP_HDR_LEN : data]
