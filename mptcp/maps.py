@@ -114,6 +114,11 @@ class ReceivedRuns:
             del runs[:gone]
         return runs[0] if runs and runs[0].start <= seq else None
 
+    @property
+    def last(self) -> Run | None:
+        """The last one, as long as it is remembered."""
+        return self._runs[-1] if self._runs else None
+
     def later(self, seq: int) -> bool:
         """True if a mapping behind `seq` is known."""
         return bool(self._runs) and self._runs[-1].start > seq

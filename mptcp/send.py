@@ -43,7 +43,8 @@ class Send:
         self.small = 0  # end of the last piece below a segment (Minshall's Nagle)
         self.again: list[tuple[int, int, int]] = []  # ranges to send once more, and the subflow that has them already
         self.stalled = False
-        self.retransmitted = 0
+        self.retransmitted = 0  # how often text went over one more subflow, and how much
+        self.bytes_retransmitted = 0
         self.helped = -1  # the oldest text when it was last sent over a faster path to open the window
 
     def start(self, first: int) -> None:
@@ -210,8 +211,10 @@ class Send:
             if run is None:
                 continue
             self.helped = self.una
-            self._assign(sub, self.una, min(run.dsn_end - self.una, sub.room, MAX_RUN))
+            size = min(run.dsn_end - self.una, sub.room, MAX_RUN)
+            self._assign(sub, self.una, size)
             self.retransmitted += 1
+            self.bytes_retransmitted += size
             meta.host.mib.MPTcpExtMPTCPRetrans += 1
             if now - other.penalised_at > other.srtt:
                 other.penalised_at = now
@@ -254,6 +257,7 @@ class Send:
             size = min(end - start, sub.room, MAX_RUN)
             self._assign(sub, start, size)
             self.retransmitted += 1
+            self.bytes_retransmitted += size
             self.meta.host.mib.MPTcpExtMPTCPRetrans += 1
             if start + size < end:
                 self.again[index] = (start + size, end, holder)

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Literal, TypeVar
 
+from mptcp.host import MptcpHost
 from nuse.aio_datagram import DatagramTransport
 from nuse.aio_server import Server
 from nuse.aio_stream import StreamTransport
@@ -37,8 +38,17 @@ STREAM_LIMIT = 64 << 10  # asyncio's
 class Network:
     """One running stack, seen from programs in its own process."""
 
-    def __init__(self, driver: Driver, host_addresses: Iterable[Address] = ()) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        host_addresses: Iterable[Address] = (),
+        mptcp: MptcpHost | None = None,
+        *,
+        upgrade: bool = False,
+    ) -> None:
         self.driver = driver
+        self.mptcp = mptcp
+        self._upgrade = upgrade  # connections that do not say get MPTCP
         self.loop = driver.loop
         self.host_addresses = list(host_addresses)  # of the host's side of our links, where its servers can be reached
 
@@ -55,6 +65,14 @@ class Network:
         links = [link for link in self.stack.links.values() if not link.loopback]
         return [ipaddress.ip_address(addr) for link in links for addr, _length in link.addrs]
 
+    def transport(self, mptcp: bool | None = None) -> Any:
+        """Who connects and listens: with MPTCP, without, or as configured. Raises OSError EPROTONOSUPPORT."""
+        if mptcp is None:
+            mptcp = self.mptcp is not None and (self._upgrade or bool(self.mptcp.sysctl.mptcp_upgrade))
+        if mptcp and self.mptcp is None:
+            raise OSError(errno.EPROTONOSUPPORT, "this stack has no MPTCP")
+        return self.mptcp if mptcp else self.stack.tcp
+
     # --- TCP, as a client
 
     async def create_connection(
@@ -67,16 +85,23 @@ class Network:
         server_hostname: str | None = None,
         local_addr: tuple[str, int] | None = None,
         options: TcpOptions | None = None,
+        mptcp: bool | None = None,
     ) -> tuple[asyncio.Transport, P]:
-        """Connect; each address of `host` is tried in turn. Raises OSError as asyncio does."""
+        """Connect; each address of `host` is tried in turn. Raises OSError as asyncio does.
+
+        `mptcp` True or False: with or without Multipath TCP; None: as nuse.mptcp_upgrade says.
+        """
+        opener = self.transport(mptcp)
         failures: list[OSError] = []
         for addr in resolve(host):
             try:
                 if ssl:
                     name = server_hostname if server_hostname is not None else host
-                    return await self._connect_tls(protocol_factory(), addr, port, ssl, name, local_addr, options)
+                    return await self._connect_tls(
+                        protocol_factory(), addr, port, ssl, name, local_addr, options, opener
+                    )
                 protocol = protocol_factory()
-                return await self._connect(protocol, addr, port, local_addr, options), protocol
+                return await self._connect(protocol, addr, port, local_addr, options, opener), protocol
             except OSError as exc:
                 failures.append(exc)
         if len(failures) > 1:
@@ -90,14 +115,15 @@ class Network:
         port: int,
         local_addr: tuple[str, int] | None,
         options: TcpOptions | None,
+        opener: Any,
     ) -> StreamTransport:
-        tcp, now = self.stack.tcp, self.driver.now()
+        now = self.driver.now()
         binding = None
         if local_addr is not None:
             local = resolve(local_addr[0])[0] if local_addr[0] else any_of(addr)
-            binding = tcp.bind(local, local_addr[1])
+            binding = self.stack.tcp.bind(local, local_addr[1])
         try:
-            conn = tcp.connect((addr, port), now, binding=binding, options=options)
+            conn = opener.connect((addr, port), now, binding=binding, options=options)
         except OSError:
             if binding is not None:
                 binding.release()
@@ -121,12 +147,13 @@ class Network:
         server_hostname: str,
         local_addr: tuple[str, int] | None,
         options: TcpOptions | None,
+        opener: Any,
     ) -> tuple[asyncio.Transport, P]:
         if context is True:
             context = ssl_module.create_default_context()
         handshake: asyncio.Future[None] = self.loop.create_future()
         tls = _tls_protocol(self.loop, protocol, context, handshake, server_hostname=server_hostname)
-        transport = await self._connect(tls, addr, port, local_addr, options)
+        transport = await self._connect(tls, addr, port, local_addr, options, opener)
         try:
             await handshake
         except BaseException:
@@ -156,8 +183,13 @@ class Network:
         reuse_port: bool = False,
         start_serving: bool = True,
         options: TcpOptions | None = None,
+        mptcp: bool | None = None,
     ) -> Server:
-        """Listen on the addresses of `host`; without one on all, IPv4 and IPv6. Raises OSError."""
+        """Listen on the addresses of `host`; without one on all, IPv4 and IPv6. Raises OSError.
+
+        `mptcp` as in create_connection; peers without it are served all the same.
+        """
+        transport = self.transport(mptcp)
         factory = protocol_factory
         if ssl is not None:
             context = ssl
@@ -177,7 +209,7 @@ class Network:
             for binding in bindings:
                 binding.release()
             raise
-        server = Server(self.driver, factory, bindings, backlog, options)
+        server = Server(self.driver, factory, bindings, backlog, options, transport)
         if start_serving:
             await server.start_serving()
         return server
@@ -272,7 +304,8 @@ async def open_stack(
     await runtime.start()
     try:
         assert runtime.driver is not None
-        yield Network(runtime.driver, [host.ip for spec in runtime.hostnet.links for host in spec.host])
+        hosts = [host.ip for spec in runtime.hostnet.links for host in spec.host]
+        yield Network(runtime.driver, hosts, runtime.mptcp, upgrade=config.mptcp == "on")
     finally:
         await runtime.stop()
 

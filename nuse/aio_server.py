@@ -25,12 +25,15 @@ class Server(asyncio.AbstractServer):
         bindings: list[Binding],
         backlog: int,
         options: TcpOptions | None = None,
+        transport: Any = None,
     ) -> None:
+        """`transport` listens, with the verb of the stack's `tcp`, which it is if nobody says otherwise."""
         self._driver = driver
         self._factory = factory
         self._bindings = bindings
         self._backlog = backlog
         self._options = options
+        self._transport: Any = transport or driver.stack.tcp  # type: ignore[attr-defined]
         self._acceptors: list[_Acceptor] | None = None
         self._open: set[StreamTransport] = set()
         self._idle: asyncio.Future[None] | None = None
@@ -53,9 +56,9 @@ class Server(asyncio.AbstractServer):
 
     async def start_serving(self) -> None:
         if self._acceptors is None:
-            tcp: Any = self._driver.stack.tcp  # type: ignore[attr-defined]
             self._acceptors = [
-                _Acceptor(self, tcp.listen(binding, self._backlog, self._options)) for binding in self._bindings
+                _Acceptor(self, self._transport.listen(binding, self._backlog, self._options))
+                for binding in self._bindings
             ]
 
     async def serve_forever(self) -> None:

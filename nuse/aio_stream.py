@@ -1,8 +1,9 @@
-"""asyncio transport over one TcpConn: what loop.create_connection's would be, on our own stack.
+"""asyncio transport over one TCP or MPTCP connection: what loop.create_connection's would be, on our own stack.
 
 The owner of its connection (see driver.Owner). Protocol callbacks run inside the driver's flush, so what they write
 leaves in the same turn. Semantics are asyncio's, including TCP_NODELAY on by default; differences: `get_extra_info`
-has no `socket`, but `conn` and `tcp_info`, and loop.start_tls() of uvloop knows only its own transports (give `ssl=`).
+has no `socket`, but `conn`, `tcp_info` and `mptcp_info` (None if the connection is TCP), and loop.start_tls() of uvloop
+knows only its own transports (give `ssl=`).
 """
 
 import asyncio
@@ -12,6 +13,8 @@ from collections import deque
 from dataclasses import asdict
 from typing import Any
 
+from mptcp.connection import MptcpConn
+from mptcp.diag import snapshot
 from nuse.driver import Driver
 from nuse.names import show_for_asyncio
 from stack.events import CLOSED, CONNECTED, FAILED, PEER_CLOSED, READABLE, WRITABLE
@@ -34,7 +37,7 @@ class StreamTransport(asyncio.Transport):
     def __init__(
         self,
         driver: Driver,
-        conn: TcpConn,
+        conn: TcpConn | MptcpConn,
         protocol: asyncio.BaseProtocol,
         *,
         connected: asyncio.Future[None] | None = None,
@@ -324,4 +327,6 @@ class StreamTransport(asyncio.Transport):
             return self.conn
         if name == "tcp_info":
             return asdict(self.conn.info(self._driver.now()))
+        if name == "mptcp_info" and isinstance(self.conn, MptcpConn) and not self.conn.fallback:
+            return asdict(snapshot(self.conn.host, self.conn, self._driver.now()))
         return default

@@ -27,13 +27,14 @@ from nuse.linkspec import (
 )
 
 if TYPE_CHECKING:
+    from mptcp.config import MptcpSysctl
     from stack.config import Sysctl
     from stack.errors import StackError
 
 DEFAULT_NAME = "nuse"
 NAME_MOST = 32
 CC = "net.ipv4.tcp_congestion_control"
-MPTCP_MODES = ("auto", "off")
+MPTCP_MODES = ("auto", "on", "off")
 NETNS_MODES = ("nuse", "host")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -56,20 +57,23 @@ class Config:
     sysctl: dict[str, str] = field(default_factory=dict)
     offload: bool = True
     netns: bool = True  # make a network namespace for the programs
-    mptcp: str = "auto"
+    mptcp: str = "auto"  # whether TCP sockets are upgraded: by nuse.mptcp_upgrade, always, or no MPTCP at all
     run_netns: str = "nuse"  # where `nuse run` starts its command
     log: str = "info"
     impair: list[str] = field(default_factory=list)  # `[LINK] words`, for links that may not be chosen yet
 
-    def knobs(self) -> "Sysctl":
-        """The sysctls of this stack: defaults, then what was configured."""
-        import mptcp.cc  # noqa: F401 - so that sysctls know coupled congestion controls
-        from stack.config import Sysctl, sysctl_set
+    def tables(self) -> "tuple[Sysctl, MptcpSysctl]":
+        """The sysctls of this stack, TCP/IP's and MPTCP's: defaults, then what was configured."""
+        from stack.knobs import sysctl_set, table_of
 
-        knobs = Sysctl()
+        tables = _tables()
         for name, text in self.sysctl.items():
-            sysctl_set(knobs, name, text)
-        return knobs
+            sysctl_set(table_of(tables, name), name, text)
+        return tables
+
+    def knobs(self) -> "Sysctl":
+        """Those of TCP/IP."""
+        return self.tables()[0]
 
     def check(self) -> None:
         """Refuse what cannot work together. Raises ConfigError."""
@@ -102,15 +106,22 @@ def check_impair(text: str, link: str) -> None:
 
 def set_sysctl(config: Config, name: str, value: str) -> None:
     """Note a sysctl for the stack, after trying it. Raises ConfigError."""
-    import mptcp.cc  # noqa: F401 - so that sysctls know coupled congestion controls
-    from stack.config import Sysctl, sysctl_set
     from stack.errors import StackError
+    from stack.knobs import sysctl_set, table_of
 
     try:
-        sysctl_set(Sysctl(), name, value)
+        sysctl_set(table_of(_tables(), name), name, value)
     except StackError as exc:
         raise ConfigError(_bare(exc)) from None
     config.sysctl[name.replace("/", ".")] = value
+
+
+def _tables() -> "tuple[Sysctl, MptcpSysctl]":
+    import mptcp.cc  # noqa: F401 - so that sysctls know coupled congestion controls
+    from mptcp.config import MptcpSysctl
+    from stack.config import Sysctl
+
+    return Sysctl(), MptcpSysctl()
 
 
 def _bare(exc: "StackError") -> str:
@@ -199,9 +210,7 @@ def _set(config: Config, section: str, key: str, value: object) -> None:
 
 
 def check_mptcp(mode: str) -> str:
-    """`mode`, if this version can do it. Raises ConfigError."""
-    if mode == "on":
-        raise ConfigError("mptcp on: not in this version; leave it at auto")
+    """`mode`, if there is such a one. Raises ConfigError."""
     return _choice(mode, MPTCP_MODES, "mptcp")
 
 

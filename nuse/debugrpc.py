@@ -14,15 +14,18 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from mptcp.host import MptcpHost
+from nuse.debugmptcp import conn_named, explain_lines, mptcp_rows
 from nuse.driver import Driver
 from nuse.eventlog import EventLog
 from nuse.impair import ImpairError, parse_impair
 from nuse.impair_device import impair
+from nuse.mptcpcmd import mptcp_command
 from nuse.netcmd import ROUTE_USAGE, change_link, change_route
 from nuse.snapshot import conn_row, link_row, listener_row, route_row, socket_row
-from stack.config import Value, sysctl_get, sysctl_items, sysctl_set
 from stack.errors import StackError
 from stack.ip.link import Link
+from stack.knobs import Value, sysctl_get, sysctl_items, sysctl_set, table_of
 from stack.mib import mib_items
 
 log = logging.getLogger("nuse.debug")
@@ -56,9 +59,10 @@ class Method:
 class DebugMethods:
     """The methods over one running stack. `stack` is a stack.host.Stack."""
 
-    def __init__(self, driver: Driver, log: EventLog, name: str = "") -> None:
+    def __init__(self, driver: Driver, log: EventLog, name: str = "", mptcp: MptcpHost | None = None) -> None:
         self.driver = driver
         self.stack: Any = driver.stack
+        self.mptcp = mptcp
         self.log = log
         self.name = name
         self.started = driver.now()
@@ -78,6 +82,22 @@ class DebugMethods:
             ),
             "conns": Method(self._conns, "conns", "all TCP connections with their tcp_info"),
             "conn": Method(self._conn, "conn ID", "one TCP connection", 1, 1, ("id",)),
+            "mptcp": Method(
+                self._mptcp,
+                "mptcp [endpoint …|limits …]",
+                "MPTCP connections with their mptcp_info and subflows; endpoints and limits, in the words of ip mptcp",
+                0,
+                many,
+                ("words",),
+            ),
+            "explain": Method(
+                self._explain,
+                "explain CONN",
+                "what a connection does and why, in words; CONN is an id of `conns` or `mptcp`, or an address:port",
+                1,
+                1,
+                ("conn",),
+            ),
             "listeners": Method(self._listeners, "listeners", "listening sockets and their queues"),
             "sockets": Method(self._sockets, "sockets", "UDP and ping sockets"),
             "routes": Method(self._routes, "routes", "the routing table"),
@@ -159,15 +179,29 @@ class DebugMethods:
         elif verb and verb not in ("mtu", "addr"):
             raise DebugError(INVALID_PARAMS, f"usage: {self.table['link'].usage}")
         elif verb:
+            before = {addr for addr, _length in link.addrs}
             change_link(self.stack, link, verb, spec)
+            self._tell_addrs(link, before)
             self.driver.wake()
         return link_row(self.driver, link)
 
     def _set_up(self, link: Link, up: bool) -> None:
         if link.up != up:
             self.stack.set_link_up(link, up)
+            if up and self.mptcp is not None:
+                self.mptcp.pm.on_link_up(link, self.driver.now())
             self.log.record("link-up" if up else "link-down", {"link": link.name})
             self.driver.wake()
+
+    def _tell_addrs(self, link: Link, before: set[bytes]) -> None:
+        """Let MPTCP's path manager know what addresses came and went."""
+        if self.mptcp is None:
+            return
+        now, after = self.driver.now(), {addr for addr, _length in link.addrs}
+        for addr in before - after:
+            self.mptcp.pm.on_addr_removed(link, addr, now)
+        for addr in after - before:
+            self.mptcp.pm.on_addr_added(link, addr, now)
 
     def _conns(self) -> Iterator[dict[str, Any]]:
         conns = list(self.stack.tcp.conns())
@@ -183,8 +217,28 @@ class DebugMethods:
                 return conn_row(conn, self.driver.now())
         raise DebugError(REFUSED, f"no connection {number}")
 
+    def _mptcp(self, *words: object) -> Any:
+        now = self.driver.now()
+        if self.mptcp is None:
+            if words:
+                raise DebugError(REFUSED, "this stack has no MPTCP")
+            return []
+        if not words:
+            return mptcp_rows(self.mptcp, now)
+        answer = mptcp_command(self.mptcp.pm, [each for word in words for each in _word(word).split()], now)
+        self.driver.wake()
+        return answer
+
+    def _explain(self, conn: object) -> dict[str, Any]:
+        found = conn_named(self.stack, self.mptcp, str(conn))
+        return {"lines": explain_lines(found, self.driver.now())}
+
     def _listeners(self) -> list[dict[str, Any]]:
-        return [listener_row(listener) for listener in self.stack.tcp.listeners()]
+        listeners = list(self.stack.tcp.listeners())
+        return [
+            *(listener_row(listener) for listener in listeners),
+            *(listener_row(listener, "mptcp") for listener in listeners if listener.extension is not None),
+        ]
 
     def _sockets(self) -> Iterator[dict[str, Any]]:
         udp = [("udp", endpoint) for endpoint in self.stack.udp.endpoints()]
@@ -202,6 +256,8 @@ class DebugMethods:
 
     def _counters(self, name: str | None = None) -> dict[str, int]:
         counters = dict(mib_items(self.stack.mib))
+        if self.mptcp is not None:
+            counters |= mib_items(self.mptcp.mib)
         if name is None:
             return counters
         if name not in counters:
@@ -209,10 +265,11 @@ class DebugMethods:
         return {name: counters[name]}
 
     def _sysctl(self, name: str | None = None, *value: object) -> dict[str, Value]:
-        knobs = self.stack.sysctl
+        tables = [self.stack.sysctl] if self.mptcp is None else [self.stack.sysctl, self.mptcp.sysctl]
         if name is None:
-            return dict(sysctl_items(knobs))
+            return dict(sorted(item for knobs in tables for item in sysctl_items(knobs)))
         name = str(name)
+        knobs = table_of(tables, name)
         if value:
             return {name: sysctl_set(knobs, name, " ".join(map(_word, value)))}
         return {name: sysctl_get(knobs, name)}

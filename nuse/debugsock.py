@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from mptcp.host import MptcpHost
 from nuse.debugrpc import DebugError, DebugMethods, Request, StreamWanted, parse_request
 from nuse.driver import Driver
 from nuse.eventlog import EventLog
@@ -31,11 +32,11 @@ PROBE_S = 5.0  # how often a silent stream looks whether its reader is still the
 class DebugServer:
     """Serves one stack. Install `log.record` as Stack.tracer happens here."""
 
-    def __init__(self, driver: Driver, path: Path | str, *, name: str = "") -> None:
+    def __init__(self, driver: Driver, path: Path | str, *, name: str = "", mptcp: MptcpHost | None = None) -> None:
         self.driver = driver
         self.path = Path(path)
         self.log = EventLog()
-        self.methods = DebugMethods(driver, self.log, name)
+        self.methods = DebugMethods(driver, self.log, name, mptcp)
         self._clients: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 

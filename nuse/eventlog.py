@@ -62,6 +62,8 @@ class EventLog:
             event["state"] = subject.state.name
             event["local"] = show_sockaddr(subject.local)
             event["remote"] = show_sockaddr(subject.remote)
+            if name == "mptcp" and subject.why:
+                event["why"] = subject.why[-1]
         self.ring.append(event)
         for subscriber in self.subscribers:
             subscriber.put(event)

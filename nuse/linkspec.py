@@ -48,10 +48,15 @@ class LinkSpec:
         words += [f"stack{_six(a)}={a}" for a in self.stack]
         words += [f"host{_six(a)}={a}" for a in self.host]
         words.append(f"mtu={self.mtu}")
-        words += [flag for flag in FLAGS if getattr(self, flag)]
+        words += self.flags
         if self.impair:
             words.append(f"impair={self.impair}")
         return ",".join(words)
+
+    @property
+    def flags(self) -> list[str]:
+        """What its addresses are for, as endpoints of MPTCP."""
+        return [flag for flag in FLAGS if getattr(self, flag)]
 
     def gateway(self, version: int) -> Interface | None:
         """The host's first address of an IP version: what the stack's default route points at."""

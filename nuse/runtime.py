@@ -12,7 +12,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from nuse.config import Config, impair_targets
+from mptcp.host import MptcpHost
+from mptcp.pm.endpoint import FLAG_NAMES, SIGNAL, SUBFLOW
+from nuse.config import Config, check_mptcp, impair_targets
 from nuse.control import ControlServer, Message
 from nuse.debugsock import DebugServer
 from nuse.driver import Driver
@@ -23,6 +25,7 @@ from nuse.impair_device import impair
 from nuse.linkspec import LinkSpec
 from nuse.loop import monotonic_ns
 from nuse.refusal import Refused
+from nuse.shim.policy import Policy
 from nuse.shim.supervisor import Supervisor
 from nuse.statedir import StateDir
 from nuse.sweep import sweep_private
@@ -67,6 +70,7 @@ class Runtime:
         self.loop = asyncio.get_running_loop()
         self.hostnet = HostNet(config, self.state)
         self.stack: Stack | None = None
+        self.mptcp: MptcpHost | None = None
         self.driver: Driver | None = None
         self.supervisor: Supervisor | None = None
         self.debug: DebugServer | None = None
@@ -96,7 +100,9 @@ class Runtime:
     def _assemble(self) -> None:
         """Stack, driver and devices."""
         config = self.config
-        self.stack = stack = Stack(sysctl=config.knobs(), secret=os.urandom(32), now=monotonic_ns())
+        knobs, mptcp_knobs = config.tables()
+        self.stack = stack = Stack(sysctl=knobs, secret=os.urandom(32), now=monotonic_ns())
+        self.mptcp = MptcpHost(stack, sysctl=mptcp_knobs)
         self.driver = driver = Driver(stack, self.loop)
         links = {}
         for spec in self.hostnet.links:
@@ -113,6 +119,7 @@ class Runtime:
             links[spec.name] = link
             if spec.impair:
                 impair(driver, link, parse_impair(spec.impair))
+        self._endpoints(now=monotonic_ns())
         for text in config.impair:
             chosen, words = impair_targets(self.hostnet.links, text)
             for spec in chosen:
@@ -121,11 +128,23 @@ class Runtime:
         if nuse0 is not None:
             self.sink = Sink(nuse0, self.loop)
 
+    def _endpoints(self, now: int) -> None:
+        """If a link's SPEC says what it is for, all addresses are endpoints; else the path manager chooses."""
+        specs = self.hostnet.links
+        if self.mptcp is None or not any(spec.flags for spec in specs):
+            return
+        for spec in specs:
+            flags = sum(FLAG_NAMES[word] for word in spec.flags)
+            if not flags & SIGNAL:
+                flags |= SUBFLOW
+            for each in spec.stack:
+                self.mptcp.pm.add(each.ip.packed, now, flags=flags, dev=spec.name)
+
     async def _listen(self) -> None:
         """The three ways to reach the stack."""
         assert self.driver is not None
-        self.supervisor = Supervisor(self.driver)
-        self.debug = DebugServer(self.driver, self.state.debug_sock, name=self.config.name)
+        self.supervisor = Supervisor(self.driver, self.mptcp)
+        self.debug = DebugServer(self.driver, self.state.debug_sock, name=self.config.name, mptcp=self.mptcp)
         await self.debug.start()
         self.control = ControlServer(self, self.loop, self.state.control_sock)
 
@@ -157,6 +176,9 @@ class Runtime:
         """Reset what is still connected, so that peers need not find out by time-out."""
         assert self.driver is not None
         assert self.stack is not None
+        assert self.mptcp is not None
+        for meta in list(self.mptcp):
+            meta.abort()
         for conn in list(self.stack.tcp.conns()):
             conn.abort()
         for _ in range(FAREWELL_FLUSHES):
@@ -204,7 +226,7 @@ class Runtime:
     def attach(self, listener_fd: int, pid: int, policy: Message) -> None:
         """Serve a program; takes the descriptor over."""
         assert self.supervisor is not None
-        self.supervisor.attach(listener_fd, pid)  # policy: MPTCP, once there is one
+        self.supervisor.attach(listener_fd, pid, Policy(mptcp=check_mptcp(str(policy.get("mptcp", self.config.mptcp)))))
 
     def request_stop(self) -> None:
         """Begin to stop."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nuse.linkspec import ConfigError
+from nuse.show_mptcp import mptcp_words
 
 Row = Mapping[str, Any]
 
@@ -35,6 +36,7 @@ class SsOptions:
     tcp: bool = False
     udp: bool = False
     raw: bool = False
+    mptcp: bool = False
     unix: bool = False
     listening: bool = False
     all: bool = False
@@ -50,7 +52,7 @@ class SsOptions:
     @property
     def netid(self) -> bool:
         """Whether several kinds are shown, so that a first column must tell them apart."""
-        return (self.tcp + self.udp + self.raw + self.unix) != 1
+        return (self.tcp + self.udp + self.raw + self.mptcp + self.unix) != 1
 
 
 def state_name(row: Row) -> str:
@@ -69,9 +71,9 @@ def split_sockaddr(text: str) -> tuple[str, str]:
 
 def select(rows: Iterable[Row], options: SsOptions, matches: Callable[[Row], bool] = lambda row: True) -> list[Row]:
     """The rows that the letters and the filter ask for."""
-    kinds = {kind for kind, wanted in (("tcp", options.tcp), ("udp", options.udp), ("raw", options.raw)) if wanted}
+    kinds = {kind for kind in ("tcp", "udp", "raw", "mptcp") if getattr(options, kind)}
     if not kinds and not options.unix:
-        kinds = {"tcp", "udp", "icmp", "raw"}
+        kinds = {"tcp", "udp", "icmp", "raw", "mptcp"}
     found = []
     for row in rows:
         state = state_name(row)
@@ -90,11 +92,11 @@ def select(rows: Iterable[Row], options: SsOptions, matches: Callable[[Row], boo
 
 def ss_lines(rows: Sequence[Row], options: SsOptions) -> list[str]:
     """The table of `ss`, addresses aligned at the colon as it does."""
-    infos: list[Row | None] = [] if options.no_header else [None]
+    infos: list[str | None] = [] if options.no_header else [None]
     cells = [] if options.no_header else [_head(options)]
     for row in rows:
         cells.append(_cells(row, options))
-        infos.append(row.get("info") if options.info else None)
+        infos.append(_info(row) if options.info else None)
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = []
     for row_cells, info in zip(cells, infos, strict=True):
@@ -102,10 +104,20 @@ def ss_lines(rows: Sequence[Row], options: SsOptions) -> list[str]:
         if info is None:
             lines.append(line)
         elif options.oneline:
-            lines.append(f"{line} {info_words(info)}")
+            lines.append(f"{line} {info}".rstrip())
         else:
-            lines += [line, f"\t {info_words(info)}"]
+            lines += [line, f"\t {info}"]
     return lines
+
+
+def _info(row: Row) -> str | None:
+    """The second line of a row under -i, None if it has none."""
+    if row["proto"] == "mptcp":
+        return mptcp_words(row["info"]) if "info" in row else ""
+    words = [info_words(row["info"])] if "info" in row else []
+    if row.get("ulp") is not None:
+        words += [f"tcp-ulp-mptcp {row['ulp']}".rstrip()]
+    return " ".join(words) if words else None
 
 
 def _join(cells: list[str], widths: list[int]) -> str:
@@ -172,10 +184,10 @@ def _service(port: str, proto: str, numeric: bool) -> str:
     """A port by name, unless -n; those of ping sockets have none."""
     if port in ("*", "0"):
         return "*"
-    if numeric or proto not in ("tcp", "udp"):
+    if numeric or proto not in ("tcp", "udp", "mptcp"):
         return port
     try:
-        return socket.getservbyport(int(port), proto)
+        return socket.getservbyport(int(port), "udp" if proto == "udp" else "tcp")
     except (OSError, ValueError, OverflowError):
         return port
 

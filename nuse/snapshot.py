@@ -6,6 +6,8 @@ Reads only, and only what is public; times and sizes in the units of the names (
 from dataclasses import fields
 from typing import Any
 
+from mptcp.diag import subflow_words
+from mptcp.subflow import Subflow
 from nuse.driver import Driver
 from nuse.impair_device import impairment
 from nuse.softoffload import SoftwareOffload
@@ -38,8 +40,11 @@ def owner_label(owner: object) -> str:
 
 
 def conn_row(conn: Any, now: int) -> Row:
-    """One TCP connection with its tcp_info."""
+    """One TCP connection with its tcp_info; `ulp` if it is a subflow."""
+    ext = conn.ext
+    ulp = {"ulp": subflow_words(ext)} if isinstance(ext, Subflow) and not ext.plain else {}
     return {
+        **ulp,
         "id": conn.id,
         "proto": "tcp",
         "state": conn.state.name,
@@ -53,10 +58,12 @@ def conn_row(conn: Any, now: int) -> Row:
     }
 
 
-def listener_row(listener: Any) -> Row:
+def listener_row(listener: Any, proto: str = "tcp") -> Row:
     """One listening socket; recvq counts connections that nobody accepted yet."""
+    ulp = {"ulp": ""} if proto == "tcp" and listener.extension is not None else {}
     return {
-        "proto": "tcp",
+        **ulp,
+        "proto": proto,
         "state": "LISTEN",
         "local": show_sockaddr(listener.local),
         "recvq": listener.queued,

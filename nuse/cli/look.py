@@ -40,12 +40,23 @@ def ss(args: argparse.Namespace) -> int:
     options = SsOptions(**{f.name: getattr(args, f.name) for f in fields(SsOptions)})
     matches = parse_filter(args.filter)
     with _client(args) as client:
-        rows = [*client.ask("listeners"), *client.ask("sockets"), *client.ask("conns")]
+        rows = [*client.ask("listeners"), *client.ask("sockets"), *client.ask("conns"), *client.ask("mptcp")]
     chosen = select(rows, options, matches)
     if args.json:
         _print_json(chosen)
     else:
         _print(ss_lines(chosen, options))
+    return 0
+
+
+def explain(args: argparse.Namespace) -> int:
+    """`nuse explain CONN`."""
+    with _client(args) as client:
+        found = client.ask("explain", args.conn)
+    if args.json:
+        _print_json(found)
+    else:
+        _print(found["lines"])
     return 0
 
 
@@ -146,6 +157,7 @@ def debug(args: argparse.Namespace) -> int:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "ss": ss,
+    "explain": explain,
     "nstat": nstat,
     "link": link,
     "route": route,

@@ -51,7 +51,14 @@ def _life(commands: "argparse._SubParsersAction[Parser]") -> None:
     run = commands.add_parser("run", help="run a command on a stack", usage="nuse run [options] [--] CMD…")
     add_name(run)
     add_stack_options(run)
-    run.add_argument("--mptcp", metavar="MODE", help="auto or off: whether plain TCP may become MPTCP")
+    run.add_argument(
+        "--mptcp",
+        metavar="MODE",
+        nargs="?",
+        const="on",
+        help="make CMD's TCP sockets MPTCP's; MODE auto: as nuse.mptcp_upgrade says, off: none, not even if asked",
+    )
+    run.add_argument("--no-mptcp", dest="mptcp", action="store_const", const="off", help="the same as --mptcp=off")
     run.add_argument("--netns", choices=NETNS_MODES, help="where CMD runs: in the stack's namespace, or here")
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD", help="the command and its arguments")
 
@@ -68,6 +75,7 @@ def _look(commands: "argparse._SubParsersAction[Parser]") -> None:
         ("t", "tcp", "TCP sockets"),
         ("u", "udp", "UDP sockets"),
         ("w", "raw", "raw sockets"),
+        ("M", "mptcp", "MPTCP sockets"),
         ("x", "unix", "Unix sockets: a stack has none"),
         ("l", "listening", "listening sockets only"),
         ("a", "all", "listening and others"),
@@ -85,6 +93,11 @@ def _look(commands: "argparse._SubParsersAction[Parser]") -> None:
     ss.add_argument(
         "filter", nargs="*", metavar="FILTER", help="state NAME; sport, dport, src, dst as in `dport = :80`"
     )
+
+    explain = commands.add_parser("explain", help="one connection in words: its paths, and why they are what they are")
+    add_name(explain)
+    explain.add_argument("-j", "--json", action="store_true", help="JSON")
+    explain.add_argument("conn", metavar="CONN", help="its id in `nuse ss -e`, or one of its ADDRESS:PORTs")
 
     nstat = commands.add_parser("nstat", help="counters, as nstat(8) shows them")
     add_name(nstat)

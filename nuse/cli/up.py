@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nuse import log
 from nuse.cli.common import config_from, describes_stack, say
-from nuse.config import DEFAULT_NAME, Config, check_mptcp, check_name
+from nuse.config import DEFAULT_NAME, MPTCP_MODES, Config, check_name
 from nuse.control import ControlClient, Message
 from nuse.foreground import Foreground, Interrupted
 from nuse.refusal import Refused
@@ -92,8 +92,9 @@ def run(args: argparse.Namespace) -> int:
     """Run a command on a stack that is up, or on one of its own."""
     if not args.command:
         raise Refused("nothing to run: nuse run [options] -- CMD…")
-    if args.mptcp:
-        check_mptcp(args.mptcp)
+    if args.mptcp and args.mptcp not in MPTCP_MODES:
+        words = " ".join([args.mptcp, *args.command[:1]])
+        raise Refused(f"--mptcp {args.mptcp}: none of {', '.join(MPTCP_MODES)}; is it `--mptcp -- {words}…`?")
     _check_shim()
     try:
         return _run_in_foreground(args)

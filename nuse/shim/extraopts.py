@@ -10,8 +10,10 @@ listener they hold for what it accepts. On a kernel socket setsockopt answers EN
 
 import errno
 
+from nuse.shim.abi import IPPROTO_MPTCP
 from nuse.shim.stream import StreamSocket
 from stack.errors import StackError
+from stack.tcp.conn import TcpConn
 from stack.tcp.extension import ExtraOptions
 from stack.tcp.options import ExtraOption
 
@@ -38,7 +40,14 @@ def encode(where: int, kind: int, data: bytes) -> bytes:
 
 
 def set_extra(sock: StreamSocket, name: int, raw: bytes) -> None:
-    """setsockopt of either. Raises StackError EINVAL, EOPNOTSUPP."""
+    """setsockopt of either. Raises StackError EINVAL, EOPNOTSUPP: with MPTCP the place of extra options is taken.
+
+    A TCP socket that was to be upgraded stays TCP.
+    """
+    if sock.proto != IPPROTO_MPTCP and sock.conn is None:
+        sock.mptcp = False
+    if sock.mptcp:
+        raise StackError(errno.EOPNOTSUPP, "no options of its own on an MPTCP socket")
     if name == TCP_NUSE_OPTIONS:
         sock.set_option("extra", decode(raw))
     else:
@@ -50,7 +59,7 @@ def get_extra(sock: StreamSocket, name: int) -> bytes:
     if name == TCP_NUSE_OPTIONS:
         options = sock.conn.options if sock.conn is not None else sock.options
         return b"".join(encode(each.where, each.kind, each.data) for each in options.extra)
-    ext = sock.conn.ext if sock.conn is not None else None
+    ext = sock.conn.ext if isinstance(sock.conn, TcpConn) else None
     if not isinstance(ext, ExtraOptions):
         return b""
     saved = b"".join(encode(where, kind, data) for where, (kind, data) in ext.saved)

@@ -7,16 +7,18 @@ from nuse.shim.fdtable import Tasks
 from nuse.shim.poller import Poller
 
 if TYPE_CHECKING:
+    from mptcp.host import MptcpHost
     from nuse.shim.sock import Socket
 
 DEAD_KEPT = 4096  # sockets whose stack side is over while the program still has them: for SO_ERROR and getsockname
 
 
 class Hub:
-    """One per supervisor. `driver` needs `.stack`, `.now()`, `.wake()` and `.loop`."""
+    """One per supervisor. `driver` needs `.stack`, `.now()`, `.wake()` and `.loop`; without `mptcp` there is none."""
 
-    def __init__(self, driver: Any) -> None:
+    def __init__(self, driver: Any, mptcp: "MptcpHost | None" = None) -> None:
         self.driver = driver
+        self.mptcp = mptcp
         self.loop = driver.loop
         self.poller = Poller(driver.loop)
         self.tasks = Tasks()

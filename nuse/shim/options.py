@@ -45,7 +45,9 @@ from nuse.shim.opttable import (
     TCP_CONGESTION,
     TCP_FASTOPEN_KEY,
     TCP_INFO,
+    TCP_IS_MPTCP,
     TCP_SAVED_SYN,
+    TCP_ULP,
     TIMEVALS,
     Key,
     Opt,
@@ -244,6 +246,7 @@ _SPECIAL: dict[Key, Callable[[Socket], int]] = {
     (SOL_SOCKET, 30): _accepting,
     (SOL_SOCKET, 38): lambda sock: sock.proto,
     (SOL_SOCKET, 39): lambda sock: 10 if sock.v6 else 2,
+    TCP_IS_MPTCP: lambda sock: int(isinstance(sock, StreamSocket) and sock.speaks_mptcp),
     (SOL_SOCKET, SO_SNDBUF): _buffer(SO_SNDBUF),
     (SOL_SOCKET, SO_RCVBUF): _buffer(SO_RCVBUF),
     (SOL_IP, 14): _mtu,
@@ -290,6 +293,8 @@ def get_blob(sock: Socket, level: int, name: int, room: int) -> bytes | None:
             return pack_tcp_info(sock)
         if (level, name) == TCP_SAVED_SYN:
             return sock.take_saved_syn()
+        if (level, name) == TCP_ULP:
+            return b"mptcp".ljust(16, b"\0") if sock.speaks_mptcp else b""
         if (level, name) == TCP_CC_INFO:
             return pack_cc_info(sock)
         if (level, name) == TCP_FASTOPEN_KEY:  # no key of its own
@@ -326,7 +331,7 @@ def set_blob(sock: Socket, level: int, name: int, raw: bytes) -> bool:
         sock.set_option("congestion", algorithm)
     elif level == SOL_TCP and name in (TCP_NUSE_OPTIONS, TCP_NUSE_SAVED) and isinstance(sock, StreamSocket):
         set_extra(sock, name, raw)
-    elif (level, name) == (SOL_TCP, 31):  # TCP_ULP: no kernel TLS here
+    elif (level, name) == TCP_ULP:  # no kernel TLS here
         raise StackError(errno.ENOENT, "no such upper layer protocol")
     elif (level, name) not in IGNORED_BLOBS:
         return False

@@ -13,6 +13,7 @@ SO_TIMESTAMP, SO_TIMESTAMPNS = 29, 35
 IP_PKTINFO, IP_RECVTTL, IP_RECVTOS, IP_BIND_ADDRESS_NO_PORT = 8, 12, 13, 24
 IPV6_V6ONLY, IPV6_RECVPKTINFO, IPV6_RECVHOPLIMIT, IPV6_RECVTCLASS = 26, 49, 51, 66
 SO_OOBINLINE = (SOL_SOCKET, 10)
+TCP_ULP, TCP_IS_MPTCP = (SOL_TCP, 31), (SOL_TCP, 43)
 I31 = 2**31 - 1
 
 Key = tuple[int, int]
@@ -81,6 +82,7 @@ INTS: dict[Key, Opt] = {
     (SOL_TCP, 30): Opt(low=0, high=1, field="fastopen_connect"),  # TCP_FASTOPEN_CONNECT
     (SOL_TCP, 34): Opt(low=0, high=1),  # TCP_FASTOPEN_NO_COOKIE
     (SOL_TCP, 36): Opt(low=0, high=1),  # TCP_INQ
+    TCP_IS_MPTCP: Opt(writable=False),
     (SOL_IP, 1): Opt(field="tos", dgram="tos"),
     (SOL_IP, 2): Opt(low=1, high=255, field="ttl", dgram="ttl", sysctl="ip_default_ttl"),
     (SOL_IP, 6): _bool(),  # IP_RECVOPTS
@@ -141,5 +143,5 @@ IGNORED_BLOBS = {(SOL_SOCKET, 27), (SOL_SOCKET, 44)}  # SO_DETACH_FILTER, SO_LOC
 TCP_CONGESTION, TCP_INFO = (SOL_TCP, 13), (SOL_TCP, 11)
 TCP_CC_INFO, TCP_SAVED_SYN, TCP_FASTOPEN_KEY = (SOL_TCP, 26), (SOL_TCP, 28), (SOL_TCP, 33)
 SO_BINDTODEVICE, SO_TIMESTAMPING, SO_MAX_PACING_RATE = (SOL_SOCKET, 25), (SOL_SOCKET, 37), (SOL_SOCKET, 47)
-TEXT = {SO_BINDTODEVICE, TCP_CONGESTION, (SOL_TCP, 31), (SOL_TCP, 20001)}  # may be shorter than an int
+TEXT = {SO_BINDTODEVICE, TCP_CONGESTION, TCP_ULP, (SOL_TCP, 20001)}  # may be shorter than an int
 NO_INET = {(SOL_SOCKET, 16), (SOL_SOCKET, 34)}  # SO_PASSCRED, SO_PASSSEC: AF_UNIX only

@@ -15,6 +15,7 @@ class Policy:
     udp: bool = True
     ping: bool = True
     raw: bool = True
+    mptcp: str = "auto"  # upgrade of TCP sockets: as nuse.mptcp_upgrade says, on, or off: no MPTCP, not even if asked
 
     def serves(self, family: int, kind: int, proto: int) -> bool:
         """True if socket(family, kind, proto) is to be ours."""

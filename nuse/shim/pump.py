@@ -115,7 +115,8 @@ class Pump:
                 if not self.discard:  # closed; HUP tells next, and the unread data make it a reset
                     self._reset = self._reset or isinstance(error, ConnectionResetError)
                     return
-                conn.urgent = None
+                if conn.urgent is not None:
+                    conn.urgent = None
                 conn.consume(conn.readable)
         if self._failing:
             self._ends.all_delivered()

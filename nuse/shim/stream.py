@@ -15,6 +15,7 @@ import socket
 from collections import deque
 from typing import Any
 
+from mptcp.connection import MptcpConn
 from nuse.shim import carrier
 from nuse.shim.hub import Hub
 from nuse.shim.origin import origin
@@ -39,6 +40,7 @@ class StreamSocket(Socket):
         "conn",
         "connect_told",
         "listener",
+        "mptcp",
         "options",
         "phase",
         "pump",
@@ -57,6 +59,7 @@ class StreamSocket(Socket):
         self.listener: Any = None
         self.pump: Pump | None = None
         self.options = TcpOptions()
+        self.mptcp = False  # it connects and listens with MPTCP: asked for it, or was upgraded
         self.connect_told = False  # a connect() has returned 0 for this connection
         self.shut_write = False  # the program did SHUT_WR
         self.shut_both = False  # it did SHUT_RDWR
@@ -80,7 +83,7 @@ class StreamSocket(Socket):
             return
         if self.phase != FRESH:
             raise StackError(errno.EINVAL, "listen on a connected socket")
-        self.listener = self.hub.stack.tcp.listen(self.binding, backlog, self.options)
+        self.listener = self._transport.listen(self.binding, backlog, self.options)
         self.listener.owner = self
         self.phase = LISTENING
         if theirs is not None:
@@ -88,9 +91,8 @@ class StreamSocket(Socket):
 
     def connect(self, remote: SockAddr, theirs: socket.socket | None, data: bytes = b"") -> None:
         """Begin to connect, with `data` in the SYN if it may be (Fast Open); the result comes as an event."""
-        stack = self.hub.stack
         source = None if self.binding is not None else origin(self, self.bound_addr, remote)
-        self.conn = stack.tcp.connect(
+        self.conn = self._transport.connect(
             remote, self.hub.now(), binding=self.binding, local_addr=source, options=self.options, data=data
         )
         self.conn.owner = self
@@ -100,6 +102,26 @@ class StreamSocket(Socket):
         if theirs is not None:
             carrier.block(theirs)
         self.hub.wake()
+
+    @property
+    def _transport(self) -> Any:
+        """Who connects and listens: the MPTCP host or the table of TCP connections, with the same verbs."""
+        return self.hub.mptcp if self.mptcp and self.hub.mptcp is not None else self.hub.stack.tcp
+
+    @property
+    def meta(self) -> MptcpConn | None:
+        """Its MPTCP connection, if it has one that did not fall back to TCP."""
+        return self.conn if isinstance(self.conn, MptcpConn) and not self.conn.fallback else None
+
+    @property
+    def speaks_mptcp(self) -> bool:
+        """TCP_IS_MPTCP: it did not fall back to TCP, so far."""
+        return self.mptcp and not (isinstance(self.conn, MptcpConn) and self.conn.fallback)
+
+    @property
+    def tcp(self) -> Any:
+        """Its TCP connection; with MPTCP that of the first subflow. None without one."""
+        return self.conn.first.conn if isinstance(self.conn, MptcpConn) and self.conn.first is not None else self.conn
 
     def adopt(self, conn: Any) -> None:
         """Become the socket of an accepted connection; the program must already have it."""

@@ -1,12 +1,15 @@
 """The supervisor: all filtered programs of one running stack."""
 
 import resource
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nuse.shim.hub import Hub
 from nuse.shim.policy import Policy
 from nuse.shim.session import Session
 from nuse.shim.syscalls import handlers
+
+if TYPE_CHECKING:
+    from mptcp.host import MptcpHost
 
 
 def _raise_descriptor_limit() -> None:
@@ -18,9 +21,9 @@ def _raise_descriptor_limit() -> None:
 class Supervisor:
     """Made inside the driver's loop. Sockets may be passed between the programs of its sessions."""
 
-    def __init__(self, driver: Any) -> None:
+    def __init__(self, driver: Any, mptcp: "MptcpHost | None" = None) -> None:
         _raise_descriptor_limit()
-        self.hub = Hub(driver)
+        self.hub = Hub(driver, mptcp)
         self.sessions: list[Session] = []
         self._handlers = handlers()
 

@@ -12,6 +12,7 @@ from nuse.shim import abi, carrier, sockaddr
 from nuse.shim.abi import IPPROTO_MPTCP
 from nuse.shim.datagram import DatagramSocket
 from nuse.shim.fdtable import socket_name
+from nuse.shim.mpopts import has_mptcp, upgrades
 from nuse.shim.notif import Notification
 from nuse.shim.options import flag, reuse, timeout
 from nuse.shim.opttable import IP_BIND_ADDRESS_NO_PORT, SOL_IP
@@ -39,8 +40,8 @@ def sys_socket(s: Session, n: Notification) -> int | None:
         return -errno.EINVAL
     if not s.policy.serves(family, kind, proto):
         return CONTINUE
-    if proto == IPPROTO_MPTCP:
-        return -errno.EPROTONOSUPPORT
+    if proto == IPPROTO_MPTCP and not has_mptcp(s.hub, s.policy):
+        return -errno.ENOPROTOOPT  # as where net.mptcp.enabled is 0
     if kind == socket.SOCK_RAW:
         if not 0 < proto < RAW_PROTOCOLS:
             return -errno.EPROTONOSUPPORT if 0 <= proto < RAW_PROTOCOLS else -errno.EINVAL
@@ -62,7 +63,9 @@ def sys_socket(s: Session, n: Notification) -> int | None:
             return LATER
         name = socket_name(theirs.fileno())
     if kind == socket.SOCK_STREAM:
-        StreamSocket(s.hub, v6, proto or socket.IPPROTO_TCP, ours, name).hint = (n.tid, given)
+        stream = StreamSocket(s.hub, v6, proto or socket.IPPROTO_TCP, ours, name)
+        stream.hint = (n.tid, given)
+        stream.mptcp = proto == IPPROTO_MPTCP or upgrades(s.hub, s.policy)
         return given
     stack = s.hub.stack
     if kind == socket.SOCK_RAW:

@@ -4,6 +4,7 @@ import errno
 import socket
 from typing import Any
 
+from mptcp.connection import MptcpConn
 from nuse.shim import carrier, sockaddr
 from nuse.shim.fdtable import socket_name
 from nuse.shim.notif import Notification
@@ -105,7 +106,9 @@ def _hand_over(s: Session, n: Notification, sock: StreamSocket, conn: Any, flags
             sock.put_back(conn)
             return
         name = socket_name(theirs.fileno())
-    child = StreamSocket(s.hub, sock.v6, sock.proto, ours, name)
+    is_mptcp = isinstance(conn, MptcpConn)  # else its peer did not ask for it
+    child = StreamSocket(s.hub, sock.v6, sock.proto if is_mptcp else socket.IPPROTO_TCP, ours, name)
+    child.mptcp = is_mptcp
     child.hint = (n.tid, given)
     inherit(sock, child)
     child.adopt(conn)

@@ -3,8 +3,8 @@
 import errno
 import struct
 
-from nuse.shim import carrier, options
-from nuse.shim.abi import SIOCOUTQ
+from nuse.shim import carrier, mpopts, options
+from nuse.shim.abi import IPPROTO_MPTCP, SIOCOUTQ
 from nuse.shim.datagram import DatagramSocket
 from nuse.shim.netdev import interface_ioctl
 from nuse.shim.notif import Notification
@@ -36,6 +36,8 @@ def sys_setsockopt(s: Session, n: Notification) -> int | None:
     level, name, length = signed(n.args[1]), signed(n.args[2]), signed(n.args[4])
     if length < 0:
         return -errno.EINVAL
+    if mpopts.ignores(sock, level, name):
+        return 0
     if not options.has_level(sock, level):
         return -errno.ENOPROTOOPT
     if length < 4 and level in (SOL_SOCKET, SOL_TCP) and (level, name) not in TEXT:
@@ -67,6 +69,8 @@ def sys_getsockopt(s: Session, n: Notification) -> int | None:
     room = s.read_int(n, n.args[4])
     if room < 0:
         return -errno.EINVAL
+    if level == mpopts.SOL_MPTCP and isinstance(sock, StreamSocket) and sock.speaks_mptcp:
+        return _get_mptcp(s, n, sock, name, room)
     if not options.has_level(sock, level):
         return -errno.ENOPROTOOPT if sock.v6 else -errno.EOPNOTSUPP
     if (level, name) in NO_INET:
@@ -75,12 +79,28 @@ def sys_getsockopt(s: Session, n: Notification) -> int | None:
         return -errno.ENOPROTOOPT
     if (level, name) == (SOL_SOCKET, SO_ERROR):
         return _take_error(s, n, sock, room)
-    raw = options.get_blob(sock, level, name, room)
-    if raw is None:
-        value = options.get_int(sock, level, name)
-        raw = bytes([value]) if level == SOL_IP and 0 < room < 4 and 0 <= value < 256 else _INT.pack(value)
+    try:
+        raw = options.get_blob(sock, level, name, room)
+        if raw is None:
+            value = options.get_int(sock, level, name)
+            raw = bytes([value]) if level == SOL_IP and 0 < room < 4 and 0 <= value < 256 else _INT.pack(value)
+    except StackError as error:
+        if error.errno == errno.ENOPROTOOPT and sock.proto == IPPROTO_MPTCP and level != SOL_SOCKET:
+            return -errno.EOPNOTSUPP
+        raise
     s.write(n, n.args[3], raw[:room])
     s.write_int(n, n.args[4], min(room, len(raw)))
+    return 0
+
+
+def _get_mptcp(s: Session, n: Notification, sock: StreamSocket, name: int, room: int) -> int:
+    """An option of SOL_MPTCP. Some read their value first, and one writes elsewhere as well."""
+    asked = s.read(n, n.args[3], min(room, mpopts.MAX_REQUEST)) if name != mpopts.MPTCP_INFO else b""
+    value, arrays = mpopts.get_mptcp(sock, name, asked)
+    for address, data in arrays:
+        s.write(n, address, data)
+    s.write(n, n.args[3], value[:room])
+    s.write_int(n, n.args[4], min(room, len(value)))
     return 0
 
 

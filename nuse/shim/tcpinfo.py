@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from nuse.shim.opttable import SO_MAX_PACING_RATE
 from stack.tcp.castate import CA_NAMES
+from stack.tcp.info import TcpInfo
 from stack.tcp.state import State
 
 if TYPE_CHECKING:
@@ -31,7 +32,11 @@ def pack_tcp_info(sock: "StreamSocket") -> bytes:
         if sock.listener is not None:
             zeros[0], zeros[12], zeros[13] = _LISTEN, sock.queued, sock.listener.backlog
         return _INFO.pack(*zeros)
-    i = sock.conn.info(sock.hub.now())
+    return pack_info(sock.conn.info(sock.hub.now()), max_pacing_rate(sock))
+
+
+def pack_info(i: TcpInfo, max_rate: int = NO_LIMIT) -> bytes:
+    """struct tcp_info of one connection."""
     return _INFO.pack(
         State[i.state].value,
         _CA.index(i.ca_state) if i.ca_state in _CA else 0,
@@ -66,7 +71,7 @@ def pack_tcp_info(sock: "StreamSocket") -> bytes:
         i.rcv_space,
         i.total_retrans,
         i.pacing_rate or NO_LIMIT,
-        max_pacing_rate(sock),
+        max_rate,
         i.bytes_acked,
         i.bytes_received,
         i.segs_out & 0xFFFFFFFF,
@@ -98,7 +103,8 @@ def pack_tcp_info(sock: "StreamSocket") -> bytes:
 
 def pack_cc_info(sock: "StreamSocket") -> bytes:
     """union tcp_cc_info (linux/inet_diag.h) of the congestion control; empty if that has nothing to tell."""
-    values = sock.conn.cc.info(sock.hub.now()) if sock.conn is not None else {}
+    conn = sock.tcp
+    values = conn.cc.info(sock.hub.now()) if conn is not None else {}
     if "bbr_bw_lo" in values:
         return _BBR_INFO.pack(*values.values())
     return _DCTCP_INFO.pack(*values.values()) if "dctcp_enabled" in values else b""

@@ -145,7 +145,7 @@ def test_toml_says_everything_the_command_line_does(tmp_path):
         ("[stack]\noffload = 'yes'", "true or false"),
         ("[stack]\nname = 'a/b'", "not a name for a stack"),
         ("[stack]\ncc = 'vegas'", "none of cubic, reno"),
-        ("[mptcp]\nmode = 'on'", "not in this version"),
+        ("[mptcp]\nmode = 'maybe'", "none of auto, on, off"),
         ("[gateway]\nenabled = true", "no gateway in this version"),
         ("[debug]\nlog = 'loud'", "none of debug, info"),
         ("[[link]]\nname='tun0'\nimpair='dealy 20ms'", "tun0"),

@@ -39,6 +39,7 @@ class Conn:
     send_queued: int = 5
     link: Link | None = None
     owner: object = None
+    ext: object = None
 
     def info(self, now: int) -> Info:
         return Info()
@@ -53,7 +54,7 @@ class FakeStack(Recorder):
         self.list = [Conn(3, link=self.links["tun0"])]
         self.tcp = SimpleNamespace(
             conns=lambda: iter(self.list),
-            listeners=lambda: [SimpleNamespace(local=(bytes(4), 80), queued=2, backlog=5, owner=None)],
+            listeners=lambda: [SimpleNamespace(local=(bytes(4), 80), queued=2, backlog=5, owner=None, extension=None)],
         )
         self.tracer: Callable[[str, Any], None] | None = None
 

@@ -1,11 +1,13 @@
 """What ss, nstat and ip users see: their words, their columns."""
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 
 import pytest
 
+from mptcp.info import MptcpInfo
 from nuse.linkspec import ConfigError
 from nuse.show import choose_counters, counter_lines, link_json, link_lines, route_lines, sysctl_text
+from nuse.show_mptcp import mptcp_words
 from nuse.show_ss import SsOptions, info_words, parse_filter, rate, select, ss_lines, timer_word
 from stack.tcp.info import TcpInfo
 
@@ -219,3 +221,55 @@ def test_a_timer_is_written_as_ss_writes_it(ms, word):
 
 def test_no_timer_no_word():
     assert timer_word({"timer": "", "timer_ms": 0, "retransmits": 0}) == ""
+
+
+# What ss of iproute2 6.1 said of a kernel's connection, and of its first subflow.
+MPTCP_LINE = (
+    "subflows:1 subflows_max:2 add_addr_accepted_max:2 remote_key token:3f120744 write_seq:9fb98eb36f6bfd1e "
+    "snd_una:9fb98eb36f6bfd1e rcv_nxt:d38abc179b18f89a"
+)
+MPTCP_INFO = MptcpInfo(
+    subflows=1,
+    subflows_max=2,
+    add_addr_accepted_max=2,
+    flags=2,
+    token=0x3F120744,
+    write_seq=0x9FB98EB36F6BFD1E,
+    snd_una=0x9FB98EB36F6BFD1E,
+    rcv_nxt=0xD38ABC179B18F89A,
+)
+MPTCP = CONN | {"proto": "mptcp", "info": asdict(MPTCP_INFO)}
+MPTCP_LISTENER = LISTENER | {"proto": "mptcp"}
+
+
+def mptcp_shown(**letters):
+    options = SsOptions(numeric=True, **letters)
+    return ss_lines(
+        select([LISTENER | {"ulp": ""}, MPTCP_LISTENER, CONN | {"ulp": "flags:Mec"}, MPTCP], options), options
+    )
+
+
+def test_ss_mptcp_says_what_linux_ss_says():
+    assert mptcp_shown(mptcp=True, info=True, no_header=True) == [
+        "ESTAB 0 17 10.64.0.2:40000 10.64.0.1:80",
+        f"\t {MPTCP_LINE}",
+    ]
+    assert mptcp_shown(mptcp=True, info=True, all=True, oneline=True) == [
+        "State  Recv-Q Send-Q Local Address:Port  Peer Address:Port Process",
+        "LISTEN 1      128             [::]:22            [::]:*",
+        f"ESTAB  0      17         10.64.0.2:40000    10.64.0.1:80 {MPTCP_LINE}",
+    ]
+
+
+def test_newer_words_of_mptcp_info_follow():
+    info = MptcpInfo(flags=1, local_addr_used=1, csum_enabled=1, bytes_sent=9, subflows_total=2, last_ack_recv=3)
+    words = "fallback local_addr_used:1 csum_enabled:1 bytes_sent:9 subflows_total:2 last_ack_recv:3"
+    assert mptcp_words(asdict(info)) == words
+
+
+def test_ss_names_the_subflows_among_tcp_connections():
+    lines = mptcp_shown(tcp=True, info=True, all=True, no_header=True)
+    assert lines[1] == "\t tcp-ulp-mptcp"
+    assert lines[3].endswith(" tcp-ulp-mptcp flags:Mec")
+    kinds = [line.split()[0] for line in mptcp_shown(all=True, no_header=True)]
+    assert kinds == ["tcp", "mptcp", "tcp", "mptcp"]
