@@ -72,6 +72,7 @@ class MptcpConn:
         self.first: Subflow | None = None  # the one that it began with, also when that is gone
         self.subflow_ids = 0
         self.extra_subflows = 0  # joins so far that worked
+        self.refusals = 0  # joins that were answered with RST while there was no other path
         self.key_local = self.key_remote = b""
         self.token = self.remote_token = 0
         self.checksum = bool(knobs.checksum_enabled)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stack.tcp.conn import TcpConn
 
 SockAddr = tuple[bytes, int]
+REFUSALS = 3  # joins of the last hope in a row; one alone may be due to old subflows that the server takes for alive
 BREAK_MAX = 600 * SEC  # how long a connection without any subflow waits for one
 
 
@@ -52,13 +53,13 @@ def join(
 
 def may_join(meta: "MptcpConn") -> bool:
     """True if the peer's join is within our limit of subflows."""
-    extra = sum(not sub.initial for sub in meta.subflows)
-    return meta.fully_established and not meta.fallback and extra < meta.host.pm.limits.subflows
+    return meta.fully_established and not meta.fallback and meta.paths is not None and meta.paths.accepts_join()
 
 
 def on_join(meta: "MptcpConn", sub: Subflow, now: Nanos) -> None:
     """Both sides have shown that they know the keys."""
     meta.extra_subflows += 1
+    meta.refusals = 0
     meta.say(f"subflow {sub.id} from {_show(sub.conn.local)} to {_show(sub.conn.remote)} is up")
     meta.end_at = NEVER if not meta.orphan else meta.end_at
     if meta.paths is not None:
@@ -127,8 +128,13 @@ def on_end(meta: "MptcpConn", sub: Subflow, now: Nanos) -> None:
     if sub.joined:
         cause = errno.errorcode.get(err, str(err)) if err else "closed"
         meta.say(f"subflow {sub.id} ended: {cause}{f', reason {sub.rst_reason}' if sub.rst_reason else ''}")
-    elif err == errno.ECONNREFUSED and not any(other.joined for other in meta.subflows):
-        meta.fail(errno.ECONNRESET, now)  # the last hope was answered with a RST: the peer knows us no more
+    elif err == errno.ECONNREFUSED and not (meta.passive or sub.remote_id or any(one.joined for one in meta.subflows)):
+        meta.refusals += 1
+        if meta.refusals >= REFUSALS:
+            meta.fail(errno.ECONNRESET, now)  # the server knows us no more
+            return
+    if not meta.fully_established and not meta.passive:
+        meta.fail(err or errno.ECONNRESET, now)  # the server may not have our key: it would take no join
         return
     meta.tx.rescue(sub, now)
     if meta.paths is not None:

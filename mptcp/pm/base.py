@@ -74,6 +74,7 @@ class Paths:
         self.passive = False
         self.removed0 = False  # the peer took back the address that it began with
         self.withdrawn0 = False  # we took back ours
+        self._lost0 = False  # … because the stack had it no more
         self._retries: dict[tuple[bytes, SockAddr], Retry] = {}
         self._send_at: Nanos = NEVER  # when to ask for one more ACK
         self._said: set[str] = set()
@@ -104,7 +105,7 @@ class Paths:
         if self.signals is not None or self._closed:
             return
         meta = self.meta
-        first = next(each for each in meta.subflows if each.initial)
+        first = meta.first  # which may have ended already
         self.local0, self.remote0, self.passive = first.conn.local, first.conn.remote, first.conn.passive
         self.signals = Signals(meta.key_local, meta.key_remote, meta.host.mib)
         self.manager.live[self] = None
@@ -167,6 +168,7 @@ class Paths:
             self.remotes.pop(ident, None)
             if not ident:
                 self.removed0 = True
+                self._put_off((self.local0[0], self.remote0), now)
             self.meta.say(f"the peer removed its address {ident}")
             for subflow in [each for each in self.subflows() if each.remote_id == ident]:
                 self.meta.close_subflow(subflow, now)
@@ -199,8 +201,9 @@ class Paths:
         return next((ident for ident, remote in self.remotes.items() if remote[0] == addr), None)
 
     def accepts_join(self) -> bool:
-        """True if the limits let the peer open one more subflow."""
-        return len(self.subflows()) <= self.manager.limits.subflows
+        """True if the limits let the peer open one more subflow; one there may always be."""
+        joined = [each for each in self.subflows() if each.joined]
+        return len(joined) <= self.manager.limits.subflows
 
     @property
     def pending(self) -> bool:
@@ -292,14 +295,29 @@ class Paths:
         return retry.failures >= (TRIES_PASSIVE if self.passive else TRIES)
 
     def retry_from(self, addrs: Iterable[bytes], now: Nanos) -> None:
-        """What begins at these addresses may be tried at once: a link is up, or an address back."""
+        """What begins at these addresses may be tried at once: a link is up, or an address back.
+
+        What is still there sends an ACK: a peer that gave it up meanwhile, and could not tell, answers with RST.
+        """
+        for subflow in self.subflows():
+            if subflow.joined and subflow.conn.local[0] in addrs:
+                self.meta.send_ack_on(subflow)
         for key in [key for key in self._retries if key[0] in addrs]:
             del self._retries[key]
         self.fill(now)
 
+    def on_addr_added(self, addr: bytes, now: Nanos) -> None:
+        """An address of ours is new, or back; the first one's return is told to the peer, which was told of its end."""
+        if self.signals is not None and self._lost0 and addr == self.local0[0]:
+            self._lost0 = False
+            self.signals.announce(0, addr)
+            self.meta.send_ack(now)
+        self.retry_from((addr,), now)
+
     def on_addr_removed(self, addr: bytes, now: Nanos) -> None:
         """An address of ours is gone from the stack: nothing can use it."""
         if self.signals is not None and not self._closed:
+            self._lost0 = self._lost0 or addr == self.local0[0]
             self.withdraw(addr, self._known_id(addr), now)
             self.fill(now)
 
@@ -329,8 +347,11 @@ class Paths:
         return found.id if found is not None else 0
 
     def first_path(self) -> Iterator[Candidate]:
-        """The path that the connection began with, which comes back like any other. The client's business alone."""
-        if self.passive or self.removed0 or self.withdrawn0 or self.meta.peer_denies_join:
+        """The path that the connection began with, which comes back like any other. The client's business alone.
+
+        Where it was taken back, by either side, it is the last resort.
+        """
+        if self.passive or self.meta.peer_denies_join or ((self.removed0 or self.withdrawn0) and self.meta.subflows):
             return
         entry = self.manager.endpoints.by_addr(self.local0[0])
         yield Candidate(self.local0[0], self.remote0, 0, 0, bool(entry and entry.flags & BACKUP))

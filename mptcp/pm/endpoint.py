@@ -117,10 +117,10 @@ class EndpointTable:
         return before ^ endpoint.flags
 
     def flush(self) -> list[Endpoint]:
-        """Take all out; IDs begin again with 1."""
-        gone = list(self)
-        self._by_id.clear()
-        self._last_id = 0
+        """Take out all that somebody configured; IDs begin again behind the implicit ones, which are in use."""
+        gone = [each for each in self if not each.flags & IMPLICIT]
+        self._by_id = {ident: each for ident, each in self._by_id.items() if each.flags & IMPLICIT}
+        self._last_id = max(self._by_id, default=0)
         self.touched = True
         return gone
 

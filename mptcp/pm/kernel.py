@@ -52,6 +52,13 @@ class KernelPaths(Paths):
         self._announce(endpoint, now)
         self.retry_from((endpoint.addr,), now)
 
+    def on_addr_added(self, addr: bytes, now: Nanos) -> None:
+        """What was announced and lost is announced again."""
+        for endpoint in self.manager.endpoints:
+            if endpoint.addr == addr and self.signals is not None and endpoint.id not in self.signals.announced:
+                self._announce(endpoint, now)
+        super().on_addr_added(addr, now)
+
     def on_endpoint_removed(self, endpoint: Endpoint, now: Nanos) -> None:
         """Its subflows end, and the peer learns that the address is gone."""
         ident = self._ident(endpoint)

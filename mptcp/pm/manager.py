@@ -7,7 +7,7 @@ host's, whichever kind reads them. What changes them tells the connections that 
 from typing import Any
 
 from mptcp.pm.base import Paths
-from mptcp.pm.endpoint import SUBFLOW, Endpoint, EndpointTable, Limits
+from mptcp.pm.endpoint import IMPLICIT, SUBFLOW, Endpoint, EndpointTable, Limits
 from mptcp.pm.kernel import KernelPaths
 from mptcp.pm.listener import PortListener
 from mptcp.pm.ndiffports import NDiffPorts
@@ -79,6 +79,8 @@ class PathManager:
 
     def _removed(self, endpoints: list[Endpoint], now: Nanos, *, first: bool = False) -> None:
         for endpoint in endpoints:
+            if endpoint.flags & IMPLICIT:
+                continue  # an ID is forgotten, and no path
             listener = self._listeners.pop(endpoint.id, None)
             if listener is not None:
                 listener.close()
@@ -97,7 +99,7 @@ class PathManager:
     def on_addr_added(self, link: Any, addr: bytes, now: Nanos) -> None:
         """One more address, perhaps an endpoint."""
         for paths in list(self.live):
-            paths.retry_from((addr,), now)
+            paths.on_addr_added(addr, now)
 
     def on_addr_removed(self, link: Any, addr: bytes, now: Nanos) -> None:
         """One less."""

@@ -62,6 +62,7 @@ class FakeSubflow:
         self.backup = False
         self.srtt = self.rttvar = 0
         self.gone = False
+        self.joined = True
 
 
 class FakeMeta:
@@ -75,8 +76,10 @@ class FakeMeta:
         self.key_local, self.key_remote = b"ourskey1", b"theirkey"
         self.peer_denies_join = self.deny_join = False
         self.subflows = [FakeSubflow((local, 40000), remote, initial=True, passive=passive)]
+        self.first = self.subflows[0]
         self.said: list[str] = []
         self.acks = 0
+        self.probed: list[FakeSubflow] = []
         self.broken: set[bytes] = set()
         self.marks = 0
         self.paths = host.pm.paths(self)
@@ -102,6 +105,9 @@ class FakeMeta:
 
     def send_ack(self, now: int) -> None:
         self.acks += 1
+
+    def send_ack_on(self, subflow: FakeSubflow) -> None:
+        self.probed.append(subflow)
 
     def mark(self, now: int) -> None:
         self.marks += 1

@@ -94,7 +94,11 @@ def test_change_tells_which_flags_are_new():
     assert flag_words(endpoint.flags) == ["subflow", "fullmesh"]
 
 
-def test_flush_forgets_the_ids_too():
+def test_flush_forgets_the_ids_too_but_for_those_in_use():
+    table = EndpointTable()
+    table.implicit(addr(8))
+    assert table.flush() == []
+    assert table.add(addr(9)).id == 2
     table = EndpointTable()
     table.add(addr(1), ident=9)
     assert [each.id for each in table.flush()] == [9]

@@ -171,7 +171,36 @@ def test_a_removed_address_of_the_peer_takes_its_subflows_along(host):
     assert OTHER not in {remote for _, remote in meta.ways()}
     meta.paths.on_remove_addr((0,), 0)
     assert meta.subflows == []
-    assert meta.paths.deadline == NEVER
+    meta.paths.on_timeout(SEC)
+    assert meta.ways() == [(LINK_A, HOME)]  # the last resort
+
+
+def test_an_address_that_was_taken_back_is_the_last_resort(host):
+    host.pm.add(LINK_B, 0, flags=SUBFLOW)
+    meta = FakeMeta(host).established()
+    host.pm.delete(0, 0, LINK_A)
+    assert meta.ways() == [(LINK_B, HOME)]
+    meta.paths.on_timeout(10 * SEC)
+    assert meta.ways() == [(LINK_B, HOME)]
+    host.pm.flush(20 * SEC)
+    assert meta.ways() == [(LINK_A, HOME)]
+
+
+def test_a_signalled_address_is_announced_again_when_it_is_back(host):
+    for addr in (LINK_A, LINK_B):
+        host.pm.add(addr, 0, flags=SIGNAL)
+    meta = FakeMeta(host, passive=True).established()
+    meta.told()
+    for addr, name in ((LINK_A, "tun0"), (LINK_B, "tun1")):
+        link = host.links[name]
+        host.stack.remove_addr(link, addr)
+        host.pm.on_addr_removed(link, addr, 0)
+        meta.told()
+        host.stack.add_addr(link, addr, 24)
+        host.pm.on_addr_added(link, addr, 0)
+        (option,) = meta.told()
+        assert option.addr == addr
+        assert option.address_id == (0 if addr == LINK_A else 2)
 
 
 def test_an_endpoint_that_goes_is_removed_at_the_peer_with_its_subflows(host):
@@ -323,6 +352,12 @@ def test_link_up_does_not_wait_for_the_back_off(host):
     host.pm.on_link_up(host.links["tun1"], 1)
     assert (LINK_B, HOME) in meta.ways()
     assert meta.paths.deadline == NEVER
+
+
+def test_link_up_asks_whether_the_peer_still_knows_what_is_there(host):
+    meta = FakeMeta(host).established()
+    host.pm.on_link_up(host.links["tun1"], 1)
+    assert [each.conn.local[0] for each in meta.probed] == [LINK_B]
 
 
 def test_an_address_that_goes_and_comes(host):
