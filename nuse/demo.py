@@ -1,5 +1,7 @@
 """`nuse demo`: an unmodified curl downloads from a kernel web server through our stack, then through the kernel's.
 
+Then once more, over Multipath TCP on two links, one of which is cut half-way (nuse/demo_mptcp.py).
+
 Everything in it belongs to this process: the stack is on a leash, the server ends with its stdin, the veth pair of the
 comparison lives in a nameless namespace that ends with its curl. So nothing survives it, not even a kill -9.
 """
@@ -25,10 +27,11 @@ from nuse.background import Background, start_background
 from nuse.config import Config
 from nuse.debugclient import DebugClient
 from nuse.demo_kernel import kernel_curl
-from nuse.hostnet import privileged
+from nuse.demo_mptcp import picture, two_links, worked
+from nuse.hostnet import free_numbers, privileged
 from nuse.hostnet_nat import nft_path, table_name
 from nuse.hostnet_netns import resolv_path
-from nuse.linkspec import LinkSpec, parse_link_spec
+from nuse.linkspec import LinkSpec, default_link, parse_link_spec
 from nuse.refusal import Refused
 from nuse.show_ss import SsOptions, rate, ss_lines
 
@@ -66,16 +69,19 @@ def demo(args: argparse.Namespace) -> int:
         raise Refused("no privilege to make a network device: run as root (sudo nuse demo)")
     version = subprocess.run([curl, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
     _say(f"nuse demo: curl {version}, unmodified, on a TCP/IP stack in pure Python\n")
-    stack = start_background(Config(name=f"demo-{os.getpid()}", offload=not args.no_offload), leashed=True)
-    spec = parse_link_spec(stack.links[0])
+    with IPRoute() as ip:
+        links = [default_link(number) for number in free_numbers(ip, 2)]
+    stack = start_background(Config(f"demo-{os.getpid()}", links, offload=not args.no_offload), leashed=True)
+    specs = [parse_link_spec(text) for text in stack.links]
     try:
         for warning in stack.warnings:
             _say(f"  note      {warning}")
         with _workplace(args.size * MB) as place, _server(place) as port:
-            good = _show(args, curl, stack, spec, place, port)
+            good = _show(args, curl, stack, specs[0], place, port)
+            good &= _show_two_links(curl, stack, specs, place, port)
     finally:
         stack.stop()
-    return 0 if _nothing_left(stack, spec) and good else 1
+    return 0 if _nothing_left(stack, specs) and good else 1
 
 
 def _show(args: argparse.Namespace, curl: str, stack: Background, spec: LinkSpec, place: Path, port: int) -> bool:
@@ -103,9 +109,25 @@ def _show(args: argparse.Namespace, curl: str, stack: Background, spec: LinkSpec
     return same
 
 
+def _show_two_links(curl: str, stack: Background, specs: list[LinkSpec], place: Path, port: int) -> bool:
+    url = f"http://{specs[0].host[0].ip}:{port}/file"
+    _say(f"  $ nuse run --mptcp -- curl -o copy {url}      # Multipath TCP, the kernel's MPTCP at the other end\n")
+    copy, file = place / "copy", place / "file"
+    command = [curl, "-sS", "-o", str(copy), "-w", FORMAT, url]
+    said, story = two_links(command, stack, specs, file.stat().st_size)
+    if not story.end:
+        _say("  this kernel's server does not speak Multipath TCP (net.mptcp.enabled?): it was plain TCP on one link\n")
+        return True
+    for line in picture(story, specs):
+        _say(f"    {line}")
+    same = _sha256(file) == _sha256(copy)
+    _say(f"\n  sha256    {'equal' if same else 'NOT EQUAL'}; {_parse(said)}\n")
+    return same and worked(story)
+
+
 def _watched_curl(curl: str, stack: Background, url: str, copy: Path) -> tuple[Download, dict[str, Any] | None]:
     """Run curl under the shim, looking at its connection all the while; the picture is from nearest to half-way."""
-    command = [sys.executable, "-m", "nuse", "run", "--name", stack.state.name, "--"]
+    command = [sys.executable, "-m", "nuse", "run", "--name", stack.state.name, "--no-mptcp", "--"]
     command += [curl, "-sS", "-o", str(copy), "-w", FORMAT, url]
     best: dict[str, Any] | None = None
     with (
@@ -173,13 +195,12 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _nothing_left(stack: Background, spec: LinkSpec) -> bool:
+def _nothing_left(stack: Background, specs: list[LinkSpec]) -> bool:
     """Look for traces, and say so."""
     name = stack.state.name
     left = []
     with IPRoute() as ip:
-        if ip.link_lookup(ifname=spec.name):
-            left.append(f"device {spec.name}")
+        left += [f"device {spec.name}" for spec in specs if ip.link_lookup(ifname=spec.name)]
     if name in netns.listnetns():
         left.append(f"namespace {name}")
     if stack.state.path.exists():
@@ -189,9 +210,9 @@ def _nothing_left(stack: Background, spec: LinkSpec) -> bool:
     nft = nft_path()
     if nft:
         tables = subprocess.run([nft, "list", "tables"], capture_output=True, text=True, check=False).stdout
-        if table_name(name, spec.name) in tables:
-            left.append(f"nft table {table_name(name, spec.name)}")
-    _say(f"  left      {', '.join(left) if left else f'nothing: {spec.name}, namespace, nft table, sockets are gone'}")
+        left += [f"nft table {table}" for spec in specs if (table := table_name(name, spec.name)) in tables]
+    names = ", ".join(spec.name for spec in specs)
+    _say(f"  left      {', '.join(left) if left else f'nothing: {names}, namespace, nft tables, sockets are gone'}")
     return not left
 
 

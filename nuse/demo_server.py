@@ -13,6 +13,8 @@ import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import IO, Any
 
+IPPROTO_MPTCP = 262
+
 
 class Handler(SimpleHTTPRequestHandler):
     """Quiet, and fast with files."""
@@ -34,6 +36,15 @@ class Server(ThreadingHTTPServer):
 
     address_family = socket.AF_INET6
     daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: Any) -> None:
+        """Multipath TCP where the kernel has it: to a client of plain TCP that is plain TCP."""
+        super().__init__(address, handler, bind_and_activate=False)
+        with contextlib.suppress(OSError):
+            plain, self.socket = self.socket, socket.socket(self.address_family, socket.SOCK_STREAM, IPPROTO_MPTCP)
+            plain.close()
+        self.server_bind()
+        self.server_activate()
 
     def server_bind(self) -> None:
         """Dual stack, and CUBIC: a host's default BBR paces itself far below a local link's speed."""

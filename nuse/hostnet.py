@@ -234,13 +234,21 @@ def _open(name: str, *, offload: bool) -> Tun:
 
 def free_number(ip: IPRoute) -> int:
     """The first number whose device and networks nobody has. Raises Refused."""
+    return free_numbers(ip, 1)[0]
+
+
+def free_numbers(ip: IPRoute, count: int) -> list[int]:
+    """The first `count` of them."""
     taken = {link.get_attr("IFLA_IFNAME") for link in ip.get_links()}
     networks = _networks(ip)
+    found: list[int] = []
     for number in range(256):
         spec = default_link(number)
         clash = any(a.network.overlaps(net) for a in spec.stack for net in networks if net.version == a.version)
         if spec.name not in taken and not clash:
-            return number
+            found.append(number)
+        if len(found) == count:
+            return found
     raise Refused("all of tun0 to tun255 and 10.64.0.0/16 are in use")
 
 
