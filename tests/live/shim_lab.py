@@ -44,8 +44,8 @@ class Program:
 
     @property
     def output(self):
-        self._out.seek(0)
-        return self._out.read().decode(errors="replace")
+        fd = self._out.fileno()  # read where it lies: a seek would move the program's place, too
+        return os.pread(fd, os.fstat(fd).st_size, 0).decode(errors="replace")
 
     def kill(self, number=signal.SIGKILL):
         os.kill(self.pid, number)

@@ -82,11 +82,13 @@ def serving(tmp_path: Path, scene: Callable[[DebugServer, FakeStack, Ask], Await
             assert answer.count(b"\n") <= 1
             return json.loads(answer) if answer else None
 
-        async with asyncio.timeout(20):
-            await scene(server, stack, ask)
-        await server.stop()
+        try:
+            async with asyncio.timeout(20):
+                await scene(server, stack, ask)
+        finally:
+            await server.stop()
+            driver.close()
         assert not server.path.exists()
-        driver.close()
 
     run(main())
 
