@@ -376,7 +376,9 @@ def test_the_only_stack_needs_no_name(netns, stack_name):
 
 def test_the_demo_downloads_compares_and_cleans_up(netns):
     done = netns.nuse("demo", "--size", "20", timeout=120)
-    assert ": equal" in done.stdout
+    assert "received: equal" in done.stdout
+    assert "sha256    equal" in done.stdout
+    assert "hand-over:" in done.stdout
     assert "left      nothing" in done.stdout
     assert "ESTAB" in done.stdout or "over before" in done.stdout
     assert netns.traces() == []
