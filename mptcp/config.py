@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
+from mptcp.pm import DEFAULT as DEFAULT_PM
+from mptcp.pm import PATH_MANAGERS
 from mptcp.sched import DEFAULT, SCHEDULERS
 from stack.knobs import I31, knob
-
-PATH_MANAGERS = ("kernel", "ndiffports")  # mptcp.pm, which lies above; a test compares
 
 
 @dataclass(slots=True, eq=False)
@@ -41,7 +41,7 @@ class MptcpSysctl:
         "net.mptcp.close_timeout", 60, "seconds that a closed connection waits for its peer's DATA_FIN", high=I31
     )
     path_manager: str = knob(
-        "net.mptcp.path_manager", PATH_MANAGERS[0], "who opens subflows of new connections", choices=PATH_MANAGERS
+        "net.mptcp.path_manager", DEFAULT_PM, "who opens subflows of new connections", choices=PATH_MANAGERS
     )
     scheduler: str = knob(
         "net.mptcp.scheduler", DEFAULT, "who chooses among subflows, for new connections", choices=SCHEDULERS

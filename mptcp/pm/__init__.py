@@ -2,11 +2,12 @@
 
 from mptcp.pm.base import Candidate, Paths
 from mptcp.pm.endpoint import BACKUP, FULLMESH, SIGNAL, SUBFLOW, Endpoint, EndpointTable, Limits
-from mptcp.pm.manager import PATH_MANAGERS, PathManager
+from mptcp.pm.manager import DEFAULT, PATH_MANAGERS, PathManager, register
 from mptcp.pm.signals import NEVER
 
 __all__ = [
     "BACKUP",
+    "DEFAULT",
     "FULLMESH",
     "NEVER",
     "PATH_MANAGERS",
@@ -18,4 +19,5 @@ __all__ = [
     "Limits",
     "PathManager",
     "Paths",
+    "register",
 ]

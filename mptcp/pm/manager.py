@@ -15,9 +15,14 @@ from stack.errors import StackError
 from stack.units import Nanos
 
 PATH_MANAGERS: dict[str, type[Paths]] = {each.name: each for each in (KernelPaths, NDiffPorts)}
-DEFAULT = "kernel"
+DEFAULT = KernelPaths.name
 
 _LINK_LOCAL6 = b"\xfe\x80"
+
+
+def register(kind: type[Paths]) -> None:
+    """Let new connections use `kind` under its name, from now on."""
+    PATH_MANAGERS[kind.name] = kind
 
 
 class PathManager:

@@ -3,9 +3,8 @@
 import pytest
 
 from kit.mpmeta import LINK_A, LINK_B, LINK_C, SERVER, FakeHost, FakeMeta
-from mptcp import config
 from mptcp.options import KIND, AddAddr, RemoveAddr
-from mptcp.pm import BACKUP, FULLMESH, NEVER, PATH_MANAGERS, SIGNAL, SUBFLOW
+from mptcp.pm import BACKUP, FULLMESH, NEVER, SIGNAL, SUBFLOW
 from mptcp.pm.base import TRIES
 from stack.errors import StackError
 from stack.units import SEC
@@ -403,10 +402,6 @@ def test_after_a_fallback_or_the_end_nothing_is_opened(host):
 
 
 # ---------------------------------------------------------------------- ndiffports, ports, events
-
-
-def test_the_sysctl_knows_the_path_managers():
-    assert tuple(PATH_MANAGERS) == config.PATH_MANAGERS
 
 
 def test_ndiffports_opens_the_same_path_several_times(host):
