@@ -40,6 +40,7 @@ MASK64 = 0xFFFF_FFFF_FFFF_FFFF
 DATA_ROOM = 28  # a mapping and an acknowledgment, padded or with a checksum
 ACK_ROOM = 12
 NOPS = 0x0101
+OPTIONLESS = 2  # acknowledgments without any option of ours in a row
 ACK_FLAGS, MAP_FLAGS = 0x03, 0x0F  # DATA_ACK of 64 bits; and a mapping whose DSN has 64
 
 _DATA = Struct("!BBBBQQIHH")  # kind, length, subtype, flags, DATA_ACK, DSN, subflow sequence, length, NOPs or checksum
@@ -94,8 +95,13 @@ def emit(sub: "Subflow", conn: "TcpConn", room: int, seq: int, size: int, now: N
 
 
 def last_words(sub: "Subflow", seq: int, size: int) -> bytes:
-    """After a fallback in the middle of a connection: the infinite mapping with the first text, §3.7."""
+    """After a fallback in the middle of a connection: MP_FAIL, and the infinite mapping with the first text, §3.7."""
     meta = sub.meta
+    if sub.fail_due >= 0:
+        meta.host.mib.MPTcpExtMPFailTx += 1
+        option = pad(MpFail(sub.fail_due).emit())
+        sub.fail_due = -1
+        return option
     if meta.infinite_from < 0 or not size:
         return b""
     if seq == meta.infinite_from:
@@ -260,6 +266,7 @@ def _take_fastclose(sub: "Subflow", option: MpFastclose, now: Nanos) -> None:
 
 def heard(sub: "Subflow", now: Nanos) -> None:
     """The peer speaks DSS on this subflow: both sides have what they need of each other."""
+    sub.optionless = 0
     if sub.heard:
         return
     sub.heard = True
@@ -271,8 +278,19 @@ def heard(sub: "Subflow", now: Nanos) -> None:
 
 
 def handshake_silence(sub: "Subflow", conn: "TcpConn", seg: Segment, now: Nanos) -> None:
-    """A segment without MPTCP: early in a connection it means that something in between removes our options, §3.7."""
-    if sub.heard or not sub.joined or not sub.initial:
+    """A segment without MPTCP: early in a connection it means that something in between removes our options, §3.7.
+
+    Later it takes two in a row that acknowledge text: then the peer, or a box, went over to plain TCP.
+    """
+    if sub.heard:
+        if conn.tcb.snd_una > sub.silent_una:
+            sub.silent_una = conn.tcb.snd_una
+            sub.optionless += 1
+        if sub.optionless >= OPTIONLESS and sub.meta.may_fall_back(sub):
+            sub.meta.host.mib.MPTcpExtDssFallback += 1
+            sub.meta.fall_back("the peer's acknowledgments carry no MPTCP options any more", now)
+        return
+    if not sub.joined or not sub.initial:
         return
     if seg.length or conn.tcb.snd_una > conn.tcb.iss + 1:
         sub.meta.host.mib.MPTcpExtMPCapableDataFallback += 1

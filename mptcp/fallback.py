@@ -17,8 +17,9 @@ MAPPING_DUE = 0
 
 
 def allowed(meta: "MptcpConn", sub: "Subflow") -> bool:
-    """True while it is known where each byte of the subflow belongs without being told."""
-    return not meta.fallback and meta.subflows == [sub] and not meta.extra_subflows and not meta.rx.queue.has_holes()
+    """True while it is known where each byte of the subflow belongs without being told, on either side."""
+    alone = meta.subflows == [sub] and not meta.extra_subflows
+    return alone and not meta.fallback and not meta.tx.retransmitted and not meta.rx.queue.has_holes()
 
 
 def fall_back(meta: "MptcpConn", why: str, now: Nanos) -> None:

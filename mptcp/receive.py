@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mptcp.subflow import Subflow
 
 NO_FIN = -1
+MAX_RUN = 65535
 
 
 class Receive:
@@ -133,9 +134,12 @@ class Receive:
     # ------------------------------------------------------------------ trouble
 
     def _unmapped(self, sub: "Subflow", now: Nanos) -> None:
-        """Text before its mapping: it may still come (§3.3.1), unless the next one is known, or none ever came."""
+        """Text before its mapping: it may still come (§3.3.1), unless the next one is known, or none ever came.
+
+        No mapping is longer than MAX_RUN: so much text later, that of the first byte is not on its way.
+        """
         meta = self.meta
-        if sub.runs.later(sub.held_seq) or sub.held_size > self.buffer.size:
+        if sub.runs.later(sub.held_seq) or sub.held_size > MAX_RUN:
             meta.host.mib.MPTcpExtDSSNoMatchTCP += 1
             if meta.may_fall_back(sub):
                 meta.fall_back("text arrived without a mapping: a box on the way rewrites the stream", now)

@@ -28,6 +28,7 @@ MAX_RUN = 64_000  # what one mapping may count; Linux's are up to 64,080
 MIN_SNDBUF = 131072
 NEAR, NEAR_SNDBUF = MSEC, 2 << 20  # where more would only leave the processor's cache, as stack/tcp/conn.py has it
 NO_FIN = -1
+NOBODY = 0  # in place of a subflow's number: none has it
 
 
 class Send:
@@ -229,14 +230,28 @@ class Send:
     def rescue(self, sub: "Subflow", now: Nanos) -> None:
         """`sub` is silent or dead: what only it has goes over the others too."""
         meta = self.meta
-        ranges = sub.sent.outstanding(sub.conn.tcb.snd_una, self.una)
-        if not ranges or meta.fallback:
+        if meta.fallback:
+            return
+        ranges = self._uncarried() if sub.gone else sub.sent.outstanding(sub.conn.tcb.snd_una, self.una)
+        if not ranges:
             return
         size = sum(end - start for start, end in ranges)
         meta.say(f"subflow {sub.id} is {'gone' if sub.gone else 'silent'}: its {size} bytes may go over another path")
         for start, end in ranges:
             self._once_more(start, end, sub.id)
         meta.wake_subflows()
+
+    def _uncarried(self) -> list[tuple[int, int]]:
+        """What has no DATA_ACK and is on its way over no subflow: lost with one, or acknowledged by one and dropped."""
+        carried: list[tuple[int, int]] = []
+        for sub in self.meta.subflows:
+            carried += sub.sent.outstanding(sub.conn.tcb.snd_una, self.una)
+        found, at, end = [], self.una, min(self.nxt, self.queue.end)
+        for first, last in sorted(carried):
+            if first > at:
+                found.append((at, first))
+            at = max(at, last)
+        return [*found, (at, end)] if at < end else found
 
     def _once_more(self, start: int, end: int, holder: int) -> None:
         if not any(first <= start and end <= last for first, last, _ in self.again):
@@ -272,10 +287,8 @@ class Send:
         meta = self.meta
         if self.una >= self.nxt:
             return False
-        if self.una < min(self.nxt, self.queue.end):
-            end = min(self.una + MAX_RUN, self.queue.end, self.nxt)
-            holder = next((sub.id for sub in meta.subflows if sub.sent.holding(self.una)), 0)
-            self._once_more(self.una, end, holder)
+        for start, end in self._uncarried():
+            self._once_more(start, end, NOBODY)
         if self.fin != NO_FIN:
             meta.send_ack(now)
         meta.wake_subflows()

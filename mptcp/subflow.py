@@ -54,6 +54,8 @@ class Subflow(TcpExtension):
         self.peer_bkup = False  # the peer asked us
         self.joined = False  # the handshake of RFC 8684 §3.1 or §3.2 is over and good
         self.heard = False  # a DSS option arrived: the peer's options get through
+        self.optionless = 0  # acknowledgments in a row that carried no option of MPTCP
+        self.silent_una = 0  # what the last of them acknowledged
         self.plain = False
         self.gone = False  # on its way out: gets nothing new
         self.silent = False  # a time-out passed since the peer was heard

@@ -1,0 +1,178 @@
+"""Middleboxes for kit/mesh.py: what sits on real paths and changes TCP (RFC 8684 §3.7, RFC 6182 §4). IPv4 only.
+
+Each is a function of (side that sent it, wire, packet) that returns the packets to carry instead.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mptcp.options import KIND, MP_CAPABLE
+from stack.checksum import finish, ones_sum
+from stack.wire.tcp import ACK, SYN
+from stack.wire.tcp_options import NOP, split_options
+
+IP, TCP = 10, 30  # where the headers begin, behind the virtio header
+Box = Callable[[str, int, bytes], Sequence[bytes]]
+
+
+@dataclass(slots=True)
+class Parts:
+    """One packet taken apart; `pack` puts it together with fresh lengths and checksums."""
+
+    side: str
+    wire: int
+    ip: bytes
+    fixed: bytes  # the first twenty bytes of the TCP header
+    options: list[tuple[int, bytes]]  # without NOPs
+    text: bytes
+
+    @property
+    def flags(self) -> int:
+        return self.fixed[13]
+
+    @property
+    def seq(self) -> int:
+        return int.from_bytes(self.fixed[4:8], "big")
+
+    def shifted(self, seq: int = 0, ack: int = 0) -> "Parts":
+        """The same with other numbers."""
+        fixed = bytearray(self.fixed)
+        fixed[4:8] = ((self.seq + seq) & 0xFFFF_FFFF).to_bytes(4, "big")
+        fixed[8:12] = ((int.from_bytes(fixed[8:12], "big") + ack) & 0xFFFF_FFFF).to_bytes(4, "big")
+        return Parts(self.side, self.wire, self.ip, bytes(fixed), list(self.options), self.text)
+
+    def has(self, subtype: int | None = None) -> bool:
+        """True if it carries MPTCP, or that subtype of it."""
+        return any(kind == KIND and subtype in (None, body[0] >> 4) for kind, body in self.options)
+
+    def strip(self) -> "Parts":
+        """Without MPTCP."""
+        self.options = [each for each in self.options if each[0] != KIND]
+        return self
+
+    def pack(self) -> bytes:
+        """The packet."""
+        options = b"".join(bytes((kind, 2 + len(body))) + body for kind, body in self.options)
+        options += bytes((NOP,)) * (-len(options) % 4)
+        fixed = bytearray(self.fixed)
+        fixed[12] = (20 + len(options)) // 4 << 4
+        fixed[16:18] = b"\0\0"
+        segment = bytes(fixed) + options + self.text
+        ip = bytearray(self.ip)
+        ip[2:4] = (20 + len(segment)).to_bytes(2, "big")
+        ip[10:12] = b"\0\0"
+        ip[10:12] = finish(ones_sum(bytes(ip))).to_bytes(2, "big")
+        pseudo = bytes(ip[12:20]) + b"\0\6" + len(segment).to_bytes(2, "big")
+        checksum = finish(ones_sum(pseudo) + ones_sum(segment)).to_bytes(2, "big")
+        return bytes(IP) + bytes(ip) + segment[:16] + checksum + segment[18:]
+
+
+def take_apart(side: str, wire: int, packet: bytes) -> Parts:
+    """The parts of a TCP packet without IP options."""
+    end = IP + int.from_bytes(packet[IP + 2 : IP + 4], "big")
+    text = TCP + (packet[TCP + 12] >> 4) * 4
+    options = split_options(packet[TCP + 20 : text])
+    return Parts(side, wire, packet[IP:TCP], packet[TCP : TCP + 20], options, packet[text:end])
+
+
+def strips(when: Callable[[Parts], Any]) -> Box:
+    """MPTCP options are removed where `when` says so."""
+
+    def box(side: str, wire: int, packet: bytes) -> Sequence[bytes]:
+        parts = take_apart(side, wire, packet)
+        return [parts.strip().pack() if parts.has() and when(parts) else packet]
+
+    return box
+
+
+def strips_after(count: int, side: str = "") -> Box:
+    """From the packet with this number on (of one side only, if it is named)."""
+    seen = 0
+
+    def late(parts: Parts) -> bool:
+        nonlocal seen
+        seen += 1
+        return seen > count and side in ("", parts.side)
+
+    return strips(late)
+
+
+def swallows_syns(side: str, wire: int, packet: bytes) -> Sequence[bytes]:
+    """A black hole: SYNs with an unknown option vanish."""
+    parts = take_apart(side, wire, packet)
+    return [] if parts.flags & SYN and parts.has() else [packet]
+
+
+def splits(*, copy: bool) -> Box:
+    """Segments are cut in two; the second half has the options too, or not."""
+
+    def box(side: str, wire: int, packet: bytes) -> Sequence[bytes]:
+        first = take_apart(side, wire, packet)
+        at = len(first.text) // 2 + 1
+        if at < 200:
+            return [packet]
+        second = first.shifted(seq=at)
+        first.text, second.text = first.text[:at], first.text[at:]
+        return [first.pack(), (second if copy else second.strip()).pack()]
+
+    return box
+
+
+def coalesces() -> Box:
+    """Small segments in a row become one, with the options of the first."""
+    held: dict[tuple[str, int, bytes], Parts] = {}
+
+    def box(side: str, wire: int, packet: bytes) -> Sequence[bytes]:
+        parts = take_apart(side, wire, packet)
+        key = (side, wire, parts.fixed[:4])
+        before = held.pop(key, None)
+        if before is not None and parts.text and before.seq + len(before.text) == parts.seq:
+            before.text += parts.text
+            return [before.pack()]
+        out = [before.pack()] if before is not None else []
+        if 0 < len(parts.text) < 700:
+            held[key] = parts
+            return out
+        return [*out, packet]
+
+    return box
+
+
+def renumbers(by: int = 0x1234_5678) -> Box:
+    """A firewall that picks initial sequence numbers of its own for who connects; SACK blocks it leaves alone."""
+
+    def box(side: str, wire: int, packet: bytes) -> Sequence[bytes]:
+        parts = take_apart(side, wire, packet)
+        return [(parts.shifted(seq=by) if side == "a" else parts.shifted(ack=-by)).pack()]
+
+    return box
+
+
+def rewrites(number: int) -> Box:
+    """Text is changed in the segment with this number from `a` over wire 0, with a correct TCP checksum."""
+    seen = 0
+
+    def box(side: str, wire: int, packet: bytes) -> Sequence[bytes]:
+        nonlocal seen
+        parts = take_apart(side, wire, packet)
+        if side == "a" and not wire and len(parts.text) > 500:
+            seen += 1
+            if seen == number:
+                parts.text = parts.text[:100] + bytes(byte ^ 0x55 for byte in parts.text[100:104]) + parts.text[104:]
+                return [parts.pack()]
+        return [packet]
+
+    return box
+
+
+def is_syn(parts: Parts) -> bool:
+    return parts.flags & (SYN | ACK) == SYN
+
+
+def is_syn_ack(parts: Parts) -> bool:
+    return parts.flags & (SYN | ACK) == SYN | ACK
+
+
+def is_third_ack(parts: Parts) -> bool:
+    return parts.side == "a" and not parts.flags & SYN and parts.has(MP_CAPABLE)

@@ -1,0 +1,141 @@
+"""Multipath TCP through boxes that strip, rewrite, split, coalesce, renumber: what comes of it, and no byte lost."""
+
+import pytest
+
+from kit.boxes import (
+    coalesces,
+    is_syn,
+    is_syn_ack,
+    is_third_ack,
+    renumbers,
+    rewrites,
+    splits,
+    strips,
+    strips_after,
+    swallows_syns,
+)
+from kit.link import Link
+from kit.mesh import Mesh
+from stack.units import MSEC, SEC
+from stack.wire.tcp import SYN
+
+M = 1_000_000
+NO_ANSWER, NO_OPTIONS, NO_ACKS, INFINITE = (
+    "SYN-ACK had no usable",
+    "first segments carried no",
+    "any more",
+    "infinite mapping",
+)
+
+# box, what the client's and the server's connection says about its fallback ("-": the server has plain TCP)
+ON_ONE_PATH = {
+    "strips everything": (strips(lambda _: True), NO_ANSWER, "-"),
+    "strips SYNs": (strips(is_syn), NO_ANSWER, "-"),
+    "strips SYN-ACKs": (strips(is_syn_ack), NO_ANSWER, "-"),
+    "strips the third ACK": (strips(is_third_ack), NO_OPTIONS, "-"),
+    "strips all but SYNs": (strips(lambda parts: not parts.flags & SYN), NO_OPTIONS, "-"),
+    "strips what has text": (strips(lambda parts: parts.text), NO_OPTIONS, NO_OPTIONS),
+    "swallows SYNs": (swallows_syns, NO_ANSWER, "-"),
+}
+HARMLESS = {
+    "splits, options on both": lambda: splits(copy=True),
+    "splits, options on the first": lambda: splits(copy=False),
+    "coalesces": coalesces,
+    "renumbers": renumbers,
+}
+
+
+def mesh_with(box, wires=2, **common):
+    links = [Link(rate=50 * M, delay=10 * MSEC, queue=150_000, seed=number) for number in range(wires)]
+    return Mesh(links, box=box, offload=False, **common)
+
+
+def talk(mesh, up=600_000, down=300_000):
+    """Both ways to the end; (client, server, whether every byte was right)."""
+    client, server = mesh.connect()
+    programs = mesh.programs(client, server, up, down)
+    assert mesh.run(lambda: all(program.finished for program in programs), 60 * SEC), (client.error, server.error)
+    right = [one.digest.digest() == two.expected() for one, two in zip(programs, reversed(programs), strict=True)]
+    return client, server, all(right)
+
+
+@pytest.mark.parametrize("wires", [1, 2])
+@pytest.mark.parametrize("name", ON_ONE_PATH)
+def test_without_options_at_the_start_it_is_plain_tcp(name, wires):
+    box, clients, servers = ON_ONE_PATH[name]
+    mesh = mesh_with(box, wires)
+    client, server, right = talk(mesh)
+    assert right
+    assert clients in client.fallback
+    assert servers in getattr(server, "fallback", "-")
+    assert not any(mesh.carried[1:])
+
+
+def test_where_syns_vanish_the_next_connection_does_not_wait():
+    mesh = mesh_with(swallows_syns)
+    client, _ = mesh.connect()
+    assert NO_ANSWER in client.fallback
+    assert mesh.host_a.mib.MPTcpExtMPCapableSYNTXDrop == 1
+    assert mesh.host_a.mib.MPTcpExtBlackhole == 1
+    again = mesh.host_a.connect(client.remote, mesh.clock.now)
+    mesh.flush()
+    assert mesh.run(lambda: again.established, SEC)
+    assert "vanished" in again.fallback
+    assert mesh.host_a.mib.MPTcpExtMPCapableSYNTXDisabled == 1
+
+
+@pytest.mark.parametrize(
+    ("side", "clients", "servers"), [("", NO_ACKS, NO_ACKS), ("a", INFINITE, NO_ACKS), ("b", NO_ACKS, INFINITE)]
+)
+def test_options_that_get_lost_later_end_mptcp_not_the_connection(side, clients, servers):
+    client, server, right = talk(mesh_with(strips_after(100, side), wires=1))
+    assert right
+    assert clients in client.fallback
+    assert servers in server.fallback
+
+
+@pytest.mark.parametrize("wires", [1, 2])
+@pytest.mark.parametrize("name", HARMLESS)
+def test_boxes_that_change_the_shape_alone_do_no_harm(name, wires):
+    mesh = mesh_with(HARMLESS[name](), wires)
+    client, server, right = talk(mesh)
+    assert right
+    assert (client.fallback, server.fallback) == ("", "")
+    assert all(mesh.carried)
+
+
+@pytest.mark.parametrize("when", ["all", "all but SYNs", "text"])
+def test_a_second_path_that_strips_is_given_up(when):
+    spoiled = {
+        "all": lambda parts: parts.wire == 1,
+        "all but SYNs": lambda parts: parts.wire == 1 and not parts.flags & SYN,
+        "text": lambda parts: parts.wire == 1 and parts.text,
+    }
+    mesh = mesh_with(strips(spoiled[when]))
+    client, server, right = talk(mesh)
+    assert right
+    assert (client.fallback, server.fallback) == ("", "")
+    assert mesh.carried[1] < mesh.carried[0] // 2
+    if when == "text":
+        assert mesh.host_a.mib.MPTcpExtMPRstRx + mesh.host_b.mib.MPTcpExtMPRstRx
+
+
+@pytest.mark.parametrize("number", [1, 20])
+def test_changed_text_on_the_only_path_is_noticed_and_mptcp_ends(number):
+    mesh = mesh_with(rewrites(number), wires=1, mptcp={"checksum_enabled": 1})
+    client, server, right = talk(mesh)
+    assert not right, "plain TCP takes what a box made of the text"
+    assert "checksum failed" in server.fallback
+    assert client.fallback
+    assert (mesh.host_b.mib.MPTcpExtDataCsumErr, mesh.host_b.mib.MPTcpExtMPFailTx) == (1, 1)
+    assert mesh.host_b.mib.MPTcpExtDSSCorruptionFallback == 1
+    assert mesh.host_a.mib.MPTcpExtMPFailRx == 1
+
+
+def test_changed_text_on_one_of_two_paths_costs_that_path_and_no_byte():
+    mesh = mesh_with(rewrites(60), mptcp={"checksum_enabled": 1})
+    client, server, right = talk(mesh)
+    assert right
+    assert (client.fallback, server.fallback) == ("", "")
+    assert mesh.host_b.mib.MPTcpExtDSSCorruptionReset == 1
+    assert mesh.host_a.mib.MPTcpExtMPRstRx == 1
