@@ -11,6 +11,8 @@ from stack.units import SEC, Nanos
 if TYPE_CHECKING:
     from mptcp.connection import MptcpConn
 
+FIN_ROUNDS = 6  # of a DATA_FIN, with and without the key, before a silent server counts as TCP
+
 
 def shut(meta: "MptcpConn") -> None:
     """Our half is complete."""
@@ -32,7 +34,25 @@ def tell_fin(meta: "MptcpConn") -> None:
     for sub in meta.subflows:
         if sub.joined and not sub.gone:
             meta.send_ack_on(sub)
+            if not sub.heard:  # with the keys first
+                meta.send_ack_on(sub)
     meta.arm_retransmit(meta.host.stack.now)
+
+
+def unanswered(meta: "MptcpConn", now: Nanos) -> bool:
+    """The timer of a DATA_FIN: True if its connection, which carried nothing, has become TCP.
+
+    Where the ACK with our key was lost and one with DATA_FIN was not, a server speaks TCP from then on, and has nothing
+    to say: nothing but silence tells. Like Linux's it would wait for ever, so the end is told in TCP's way too.
+    """
+    sub = meta.first
+    if meta.fully_established or meta.passive or sub is None or not meta.may_fall_back(sub):
+        return False
+    meta.fin_rounds += 1
+    if meta.fin_rounds < FIN_ROUNDS:
+        return False
+    meta.fall_back("the server answered nothing to our key and DATA_FIN: it may have lost the key", now)
+    return True
 
 
 def close(meta: "MptcpConn") -> None:

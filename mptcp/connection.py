@@ -67,6 +67,7 @@ class MptcpConn:
         self.read_closed = False
         self.peer_closed = False
         self.fin_acked = False
+        self.fin_rounds = 0  # times that a DATA_FIN before any text found no answer
         self.ended = False  # out of the host's tables
         self.subflows: list[Subflow] = []
         self.first: Subflow | None = None  # the one that it began with, also when that is gone

@@ -58,8 +58,10 @@ def emit(sub: "Subflow", conn: "TcpConn", room: int, seq: int, size: int, now: N
     meta = sub.meta
     if not sub.heard:
         early = handshake.third_ack(sub, conn, seq, size)
-        if early:
+        if early and (size or sub.early_turn or meta.tx.fin_to_tell() < 0 or not sub.initial):
+            sub.early_turn = False
             return early
+        sub.early_turn = True  # a DATA_FIN before any text takes turns with the keys: either may be lost
         if not sub.joined:
             return b""
     if size:

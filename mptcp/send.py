@@ -12,6 +12,7 @@ penalty, Raiciu et al., NSDI 2012); and when the data-level timer passes.
 from bisect import insort
 from typing import TYPE_CHECKING
 
+from mptcp import closing
 from mptcp.crypto import dss_checksum
 from mptcp.maps import Run
 from mptcp.receive import text_sum
@@ -290,6 +291,8 @@ class Send:
         for start, end in self._uncarried():
             self._once_more(start, end, NOBODY)
         if self.fin != NO_FIN:
+            if closing.unanswered(meta, now):
+                return False
             meta.send_ack(now)
         meta.wake_subflows()
         return True

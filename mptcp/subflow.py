@@ -53,6 +53,7 @@ class Subflow(TcpExtension):
         self.request_bkup = False  # we asked the peer to use it only as a backup
         self.peer_bkup = False  # the peer asked us
         self.joined = False  # the handshake of RFC 8684 §3.1 or §3.2 is over and good
+        self.early_turn = True  # the next early ACK carries our keys, even if there is a DATA_FIN to tell
         self.heard = False  # a DSS option arrived: the peer's options get through
         self.optionless = 0  # acknowledgments in a row that carried no option of MPTCP
         self.silent_una = 0  # what the last of them acknowledged

@@ -158,10 +158,11 @@ class StreamSocket(Socket):
 
     def take_saved_syn(self) -> bytes:
         """The headers of the peer's SYN, once (TCP_SAVED_SYN)."""
-        if self.conn is None:
+        conn = self.tcp
+        if conn is None:
             return b""
-        saved: bytes = self.conn.saved_syn
-        self.conn.saved_syn = b""
+        saved: bytes = conn.saved_syn
+        conn.saved_syn = b""
         return saved
 
     def reset_option(self, name: str) -> None:

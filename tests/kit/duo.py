@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 
+from mptcp.host import MptcpHost
 from nuse.aio import Network
 from nuse.device import pair
 from nuse.driver import Driver
@@ -14,21 +15,24 @@ from stack.host import Stack
 
 A4, B4 = "10.64.0.1", "10.64.0.2"
 A6, B6 = "fd64::1", "fd64::2"
+MPTCP = False
 
 
-def network(number: int, device: object, mtu: int = 1500, offload: bool = True) -> Network:
-    """A stack with the addresses 10.64.0.N/24 and fd64::N/64 on `device`."""
+def network(number: int, device: object, mtu: int = 1500, offload: bool = True, mptcp: bool = False) -> Network:
+    """A stack with the addresses 10.64.0.N/24 and fd64::N/64 on `device`; with `mptcp` every connection is MPTCP's."""
     stack = Stack(secret=os.urandom(32), now=monotonic_ns())
     addrs = [(bytes([10, 64, 0, number]), 24), (b"\xfd\x64" + bytes(13) + bytes([number]), 64)]
     link = stack.add_link("tun0", addrs=addrs, mtu=mtu, offload=offload)
     driver = Driver(stack)
     driver.attach(link, device)  # type: ignore[arg-type]
-    return Network(driver)
+    return Network(driver, mptcp=MptcpHost(stack), upgrade=mptcp)
 
 
 async def hang_up(*nets: Network) -> None:
     """Reset what is still connected, and let the programs' tasks see it."""
     for net in nets:
+        for meta in list(net.mptcp or ()):
+            meta.abort()
         for conn in net.stack.tcp.conns():
             conn.abort()
         net.driver.wake()
@@ -37,11 +41,21 @@ async def hang_up(*nets: Network) -> None:
         await asyncio.wait(others, timeout=1)
 
 
-def duo(scene: Callable[[Network, Network], Awaitable[None]], *, words: str = "", offload: bool = True) -> None:
-    """Run a scene with two networks; `words` impair the link between them. Nothing may have gone wrong unseen."""
+def duo(
+    scene: Callable[[Network, Network], Awaitable[None]],
+    *,
+    words: str = "",
+    offload: bool = True,
+    mptcp: bool | None = None,
+) -> None:
+    """Run a scene with two networks; `words` impair the link between them. Nothing may have gone wrong unseen.
+
+    `mptcp` None: as MPTCP says, which a test module may set.
+    """
+    upgrade = MPTCP if mptcp is None else mptcp
 
     async def main() -> None:
-        a, b = (network(i + 1, device, offload=offload) for i, device in enumerate(pair()))
+        a, b = (network(i + 1, device, offload=offload, mptcp=upgrade) for i, device in enumerate(pair()))
         if words:
             impair(b.driver, b.stack.links["tun0"], parse_impair(words))
         try:

@@ -12,9 +12,11 @@ import sys
 import tempfile
 import time
 
+from mptcp.host import MptcpHost
 from nuse.driver import Driver
 from nuse.loop import monotonic_ns, run
 from nuse.shim import launch
+from nuse.shim.policy import Policy
 from nuse.shim.stream import DEAD, SHUT, StreamSocket
 from nuse.shim.supervisor import Supervisor
 from stack.host import Stack
@@ -35,7 +37,7 @@ class Program:
             self._out.close()
             raise
         self.pid, self._pidfd = child.pid, child.pidfd
-        self.session = lab.supervisor.attach(child.listener_fd, child.pid)
+        self.session = lab.supervisor.attach(child.listener_fd, child.pid, Policy(mptcp=lab.upgrade))
         self._status = None
 
     def _redirect(self):
@@ -84,10 +86,12 @@ class Program:
 class Lab:
     """The stack and its programs."""
 
-    def __init__(self):
+    def __init__(self, upgrade="auto"):
         self.stack = Stack(secret=os.urandom(32), now=monotonic_ns())
+        self.mptcp = MptcpHost(self.stack)
         self.driver = Driver(self.stack)
-        self.supervisor = Supervisor(self.driver)
+        self.supervisor = Supervisor(self.driver, self.mptcp)
+        self.upgrade = upgrade
         self.programs = []
 
     def start(self, *argv, env=None, resolv=None):
@@ -123,7 +127,7 @@ class Lab:
         for program in self.programs:
             await program.close()
         await self.until(lambda: not self.live_sockets())
-        await self.until(lambda: all(each.owner is None for each in self.stack.tcp.conns()))
+        await self.until(lambda: all(each.owner is None for each in [*self.stack.tcp.conns(), *self.mptcp]))
         assert not list(self.stack.tcp.listeners())
         assert not list(self.stack.udp.endpoints())
         assert self.driver.faults == 0
@@ -138,11 +142,11 @@ class _Complaints(logging.Handler):
         self.records.append(self.format(record))
 
 
-def run_lab(scenario):
-    """Run `scenario(lab)` and see that it leaves nothing."""
+def run_lab(scenario, *, upgrade="auto"):
+    """Run `scenario(lab)` and see that it leaves nothing; with `upgrade` "on" all streams are MPTCP's."""
 
     async def main():
-        lab = Lab()
+        lab = Lab(upgrade)
         try:
             await scenario(lab)
             await lab.close()

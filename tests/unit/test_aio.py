@@ -11,9 +11,16 @@ from typing import Any
 
 import pytest
 
+import kit.duo
 from kit.duo import A4, A6, B4, B6, duo
 from nuse.aio import Network
 from nuse.names import resolve
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["tcp", "mptcp"])
+def over(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything here holds over TCP and over MPTCP."""
+    monkeypatch.setattr(kit.duo, "MPTCP", request.param)
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -214,11 +221,10 @@ def test_a_connection_reset_before_it_was_accepted_gives_its_text_then_the_reset
 
         server = await b.create_server(factory, B4, 80, start_serving=False)
         binding = server._bindings[0]
-        tcp: Any = b.stack.tcp
-        listener = tcp.listen(binding, 5)
+        listener = b.transport().listen(binding, 5)
         _, client = await a.create_connection(Recorder, B4, 80)
         client.transport.write(text)
-        await until(lambda: listener.queued == 1 and all(not conn.send_queued for conn in a.stack.tcp.conns()))
+        await until(lambda: listener.queued == 1 and not client.transport.conn.send_queued)
         client.transport.abort()
         await until(lambda: any(conn.error for conn in listener.queue))
         server.adopt(listener.accept())
