@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SOL_MPTCP = 284
 MPTCP_INFO, MPTCP_TCPINFO, MPTCP_SUBFLOW_ADDRS, MPTCP_FULL_INFO = 1, 2, 3, 4
 MAX_REQUEST = 1 << 16  # bytes of a program's buffer that are looked at
-_SOCKET_TAKES = {1, 2, 5, 6, 7, 8, 9, 11, 12, 13, 15, 18, 20, 21, 25, 29, *range(32, 38), 40, 43, 45, 46, 49}
+_SOCKET_TAKES = {1, 2, 5, 6, 7, 8, 9, 11, 12, 13, 15, 18, 20, 21, 25, 29, 32, 33, 35, 36, 37, 40, 43, 45, 46, 49}
 _SOCKET_TAKES |= {*range(62, 68)}
 _SOCKET_IGNORES = {14, 16, 34, 41, 69, 70, 76}  # SO_BSDCOMPAT, SO_PASSCRED, …: success without effect
 

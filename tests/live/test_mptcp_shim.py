@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from .conftest import wait_until
+from .shim_lab import run_lab
 
 SIZE = 5_000_000
 SERVE = """
@@ -238,3 +239,32 @@ def test_explain_says_why_a_connection_is_plain_tcp(stack, netns, launch):
     launch(stack.start, TALK, stack.peer)
     assert "plain TCP: the server's SYN-ACK had no usable MP_CAPABLE" in stack.ask("explain", f"{stack.peer}:9000")
     assert stack.ask("ss", "-HMn") == ""
+
+
+SCRIPT = os.path.join(os.path.dirname(__file__), "shim_scripts", "mptcp.py")
+REFUSED = {"ENOTSUP", "EOPNOTSUPP", "ENOPROTOOPT"}
+FRESH = re.compile(r"option (0|6|41) \d+")  # options of IP and TCP, of which we take more on an MPTCP socket
+
+
+def agrees(kernel, stack):
+    """The same, but that an option of IP or TCP may be taken, or refused for another reason, where Linux refuses it."""
+    if kernel == stack:
+        return True
+    label, _, said = kernel.partition(": ")
+    ours = stack.partition(": ")[2].split()
+    return bool(FRESH.fullmatch(label)) and all(k == s or k in REFUSED for k, s in zip(said.split(), ours, strict=True))
+
+
+@pytest.mark.parametrize("family", ["4", "6"])
+def test_an_mptcp_socket_answers_as_linux_does(family):
+    env = os.environ | {"FAMILY": family, "PYTHONUNBUFFERED": "1"}
+    done = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, env=env, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    kernel = done.stdout.splitlines()
+
+    async def scenario(lab):
+        stack = (await lab.check_output(sys.executable, SCRIPT, env=env)).splitlines()
+        assert [pair for pair in zip(kernel, stack, strict=False) if not agrees(*pair)] == []
+        assert len(kernel) == len(stack)
+
+    run_lab(scenario)
