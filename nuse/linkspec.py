@@ -174,8 +174,10 @@ def link_from_items(name: str, items: Iterable[tuple[str, str | bool]]) -> LinkS
 
 
 def _check_link(spec: LinkSpec) -> None:
-    """Refuse what could never work: IPv6 on a tiny MTU, both ends alike or on different networks."""
+    """Refuse what could never work: IPv6 on a tiny MTU, both ends alike or on different networks, flags at odds."""
     where = f" in link {spec.name}"
+    if spec.signal and spec.fullmesh:
+        raise ConfigError(f"signal and fullmesh exclude each other{where}")
     if spec.mtu < MTU_LEAST_V6 and any(a.version == 6 for a in spec.stack + spec.host):
         raise ConfigError(f"mtu={spec.mtu}: IPv6 needs {MTU_LEAST_V6} or more{where}")
     for host in spec.host:

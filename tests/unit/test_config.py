@@ -75,6 +75,7 @@ def test_a_small_mtu_means_no_ipv6_by_default():
         ("a-name-of-16-chars", "not a device name"),
         ("tun/0", "not a device name"),
         ("lo", "taken by nuse itself"),
+        ("tun0,signal,fullmesh", "signal and fullmesh exclude each other in link tun0"),
     ],
 )
 def test_a_bad_spec_is_one_clear_line(spec, words):
