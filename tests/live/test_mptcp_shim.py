@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from .conftest import wait_until
+from .conftest import RunningStack, wait_until
 from .shim_lab import run_lab
 
 SIZE = 5_000_000
@@ -41,9 +41,18 @@ with Server(("::", int(sys.argv[1])), Handler) as server:
     server.serve_forever()
 """
 FETCH = """
-import hashlib, http.client, json, socket, sys
+import ctypes, hashlib, json, socket, struct, sys
 sys.path.insert(0, sys.argv[4])
 from mptcp.info import MptcpInfo
+def array(sock, option, size):
+    raw = ctypes.create_string_buffer(struct.pack("=4I", 16, 0, 0, size), 16 + 8 * size)
+    length = ctypes.c_uint32(len(raw))
+    assert ctypes.CDLL(None).getsockopt(sock.fileno(), 284, option, raw, ctypes.byref(length)) == 0
+    return [raw.raw[at : at + size] for at in range(16, length.value, size)]
+def subflows(sock):
+    names = [[socket.inet_ntoa(raw[at + 4 : at + 8]) for at in (0, 128)] for raw in array(sock, 3, 256)]
+    received = [struct.unpack_from("=Q", raw, 128)[0] for raw in array(sock, 2, 280)]
+    return sorted(zip(names, received))
 family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
 sock = socket.socket(family, socket.SOCK_STREAM, int(sys.argv[3]))
 sock.connect((sys.argv[1], int(sys.argv[2])))
@@ -56,6 +65,8 @@ told = {"sha256": digest, "proto": sock.getsockopt(1, 38), "is_mptcp": sock.gets
 try:
     info = MptcpInfo.unpack(sock.getsockopt(284, 1, 96))
     told |= {"received": info.bytes_received, "sent": info.bytes_sent, "flags": info.flags, "token": info.token}
+    if family == socket.AF_INET and sys.argv[5:]:
+        told["subflows"] = subflows(sock)
 except OSError as error:
     told |= {"errno": error.errno}
 print(json.dumps(told))
@@ -106,9 +117,9 @@ def serve(launch, how, site, proto, port=8000):
     return launch(how, SERVE, port, site, proto)
 
 
-def fetch(run, host, proto, port=8000):
+def fetch(run, host, proto, *more, port=8000):
     """What a client says that fetched `f` on a socket of `proto`."""
-    return json.loads(run(sys.executable, "-c", FETCH, host, port, proto, ROOT).stdout)
+    return json.loads(run(sys.executable, "-c", FETCH, host, port, proto, ROOT, *more).stdout)
 
 
 @pytest.mark.parametrize("v6", [False, True])
@@ -239,6 +250,42 @@ def test_explain_says_why_a_connection_is_plain_tcp(stack, netns, launch):
     launch(stack.start, TALK, stack.peer)
     assert "plain TCP: the server's SYN-ACK had no usable MP_CAPABLE" in stack.ask("explain", f"{stack.peer}:9000")
     assert stack.ask("ss", "-HMn") == ""
+
+
+@pytest.fixture
+def two_links(netns, stack_name, request):
+    """A stack with tun0 and tun1, each with the words of the test's parameter behind its name."""
+    words = getattr(request, "param", ("", ""))
+    links = [word for number, flags in enumerate(words) for word in ("--link", f"tun{number}{flags}")]
+    netns.run("ip", "mptcp", "limits", "set", "subflows", "8", "add_addr_accepted", "8")
+    netns.nuse("up", "--detach", "--name", stack_name, *links)
+    yield RunningStack(netns, stack_name)
+    netns.nuse("down", "--name", stack_name, check=False)
+
+
+def test_a_program_runs_over_two_links(two_links, netns, launch, site):
+    serve(launch, netns.start, site, IPPROTO_MPTCP)
+    told = fetch(two_links.run, two_links.peer, IPPROTO_MPTCP, "subflows")
+    assert told["sha256"] == sha256(site / "f")
+    assert [names for names, _ in told["subflows"]] == [["10.64.0.2", "10.64.0.1"], ["10.64.1.2", "10.64.0.1"]]
+    assert all(received for _names, received in told["subflows"])
+    kernel = mib(netns)
+    assert kernel["MPTcpExtMPJoinSynRx"] == kernel["MPTcpExtMPJoinAckRx"] == 1
+    assert not any(kernel[f"MPTcpExt{name}"] for name in ("MPJoinAckHMacFailure", "DSSCorruptionReset", "DataCsumErr"))
+
+
+@pytest.mark.parametrize("two_links", [("", ",backup")], indirect=True)
+def test_the_words_of_a_link_make_its_addresses_endpoints(two_links, netns, launch):
+    assert two_links.ask("mptcp", "endpoint", "show").splitlines() == [
+        "10.64.0.2 id 1 subflow dev tun0",
+        "fd64::2 id 2 subflow dev tun0",
+        "10.64.1.2 id 3 subflow backup dev tun1",
+        "fd64:1::2 id 4 subflow backup dev tun1",
+    ]
+    launch(netns.start, HOLD)
+    launch(two_links.start, TALK, two_links.peer)
+    wait_until(lambda: "backup (we ask)" in two_links.ask("explain", f"{two_links.peer}:9000"))
+    assert re.search(r"tcp-ulp-mptcp flags:Jjbec token:\w{4,8}\(id:0\)/\w+\(id:3\)", two_links.ask("ss", "-Htni"))
 
 
 SCRIPT = os.path.join(os.path.dirname(__file__), "shim_scripts", "mptcp.py")
