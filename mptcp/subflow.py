@@ -92,7 +92,7 @@ class Subflow(TcpExtension):
     @property
     def stale(self) -> bool:
         """Silent for longer than net.mptcp.stale_loss_cnt time-outs."""
-        return self.silences > self.meta.host.sysctl.stale_loss_cnt
+        return 0 < self.meta.host.sysctl.stale_loss_cnt < self.silences
 
     @property
     def srtt(self) -> Nanos:
@@ -171,6 +171,8 @@ class Subflow(TcpExtension):
     def on_segment(self, conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
         """Read its options: mappings, acknowledgments of data, addresses."""
         if self.silent:
+            if self.stale:
+                self.meta.host.mib.MPTcpExtSubflowRecover += 1
             self.silent = False
             self.silences = 0
         if self.plain:
@@ -207,7 +209,10 @@ class Subflow(TcpExtension):
 
     def on_silence(self, conn: "TcpConn", now: Nanos) -> None:
         """What it holds may never arrive: let the others carry it as well."""
+        stale = self.stale
         self.silences += 1
+        if self.stale and not stale:
+            self.meta.host.mib.MPTcpExtSubflowStale += 1
         self.miss(now)
 
     def miss(self, now: Nanos) -> None:

@@ -1,6 +1,7 @@
 """Sysctls and counters of Multipath TCP: Linux's names and defaults, next to the stack's own."""
 
 import errno
+import re
 import subprocess
 from pathlib import Path
 from shutil import which
@@ -9,12 +10,14 @@ import pytest
 
 from mptcp.config import MptcpSysctl
 from mptcp.mib import MptcpMib
+from mptcp.pm import PATH_MANAGERS
 from mptcp.sched import SCHEDULERS
 from stack.config import Sysctl
 from stack.errors import UnknownSysctl
 from stack.knobs import knob_fields, sysctl_get, sysctl_set, table_of
 from stack.mib import mib_items
 
+ROOT = Path(__file__).parent.parent.parent
 PROC = Path("/proc/sys/net/mptcp")
 OLD = {"net.mptcp.pm_type"}  # path_manager under its former name
 
@@ -38,6 +41,10 @@ def test_what_there_is_follows_the_registry(monkeypatch):
     assert caught.value.errno == errno.EACCES
 
 
+def test_the_path_managers_are_those_that_there_are():
+    assert sysctl_get(MptcpSysctl(), "net.mptcp.available_path_managers") == " ".join(PATH_MANAGERS)
+
+
 def test_several_tables_answer_as_one():
     tables = [Sysctl(), MptcpSysctl()]
     assert table_of(tables, "net.ipv4.tcp_sack") is tables[0]
@@ -45,6 +52,11 @@ def test_several_tables_answer_as_one():
     with pytest.raises(UnknownSysctl, match=r"did you mean 'net\.mptcp\.enabled'"):
         table_of(tables, "net.mptcp.enable")
     assert not knob_fields(Sysctl).keys() & knob_fields(MptcpSysctl).keys()
+
+
+def test_no_counter_is_listed_that_nothing_counts():
+    source = "".join(path.read_text() for path in (ROOT / "mptcp").rglob("*.py") if path.name != "mib.py")
+    assert not [name for name, _ in mib_items(MptcpMib()) if not re.search(rf"\b{name}\b", source)]
 
 
 @pytest.mark.skipif(not PROC.exists(), reason="a kernel without MPTCP")
