@@ -6,7 +6,7 @@ text is bound to a path as late as can be. Each answer is one mapping, at most o
 
 Text goes over a second path when the first falls silent, at its probe time-out already (`rescue`); when its subflow
 dies; when the peer's window is full because the oldest text is on a slower path (opportunistic retransmission with
-penalty, Raiciu et al., NSDI 2012); and when the data-level timer passes.
+penalty, Raiciu et al., NSDI 2012), or nothing else is left to do; and when the data-level timer passes.
 """
 
 from bisect import insort
@@ -47,7 +47,7 @@ class Send:
         self.stalled = False
         self.retransmitted = 0  # how often text went over one more subflow, and how much
         self.bytes_retransmitted = 0
-        self.helped = -1  # the oldest text when it was last sent over a faster path to open the window
+        self.helped = 0  # text before this was carried by a faster path than it had first
 
     def start(self, first: int) -> None:
         """Our key is in use, so the first DSN is known. What was queued before keeps its place."""
@@ -114,9 +114,11 @@ class Send:
         if meta.scheduler.duplicates and self._follow(sub):
             return False
         if queued <= 0:
+            if len(meta.subflows) > 1 and self.una < self.nxt:
+                self._help(sub, False, now)
             return False
         if window <= 0:
-            self._window_full(sub, now)
+            self._help(sub, True, now)
             return False
         size = min(queued, window)
         mss = sub.mss
@@ -201,30 +203,35 @@ class Send:
             return False
         return options.nodelay or self.small <= self.una
 
-    def _window_full(self, sub: "Subflow", now: Nanos) -> None:
-        """The oldest text holds everything up: if a slower path has it, carry it over this one, and slow that down."""
+    def _help(self, sub: "Subflow", window_full: bool, now: Nanos) -> None:
+        """`sub` has room and nothing to carry: carry what a slower path has, oldest first, as all else waits for it.
+
+        Where the peer's window is what keeps new text back, that path has too much as well: it is slowed down, but not
+        in its first slow start, when the peer's buffer is still growing too.
+        """
         meta = self.meta
-        if self.una == self.helped:
-            return
+        at = max(self.una, self.helped)
+        oldest: tuple[int, int, Subflow] | None = None
         for other in meta.subflows:
-            if other is sub or other.gone or other.srtt * 4 <= sub.srtt * 5:
-                continue
-            run = other.sent.holding(self.una)
-            if run is None:
-                continue
-            self.helped = self.una
-            size = min(run.dsn_end - self.una, sub.room, MAX_RUN)
-            self._assign(sub, self.una, size)
-            self.retransmitted += 1
-            self.bytes_retransmitted += size
-            meta.host.mib.MPTcpExtMPTCPRetrans += 1
-            if now - other.penalised_at > other.srtt:
-                other.penalised_at = now
-                cc = other.conn.cc
-                cc.ssthresh = max(cc.cwnd // 2, 2 * cc.mss)
-                cc.cwnd = cc.ssthresh
-                meta.say(f"window full behind subflow {other.id}: halved it, sent the oldest text over {sub.id}")
+            if other is not sub and not other.gone and other.srtt * 4 > sub.srtt * 5:
+                for start, end in other.sent.outstanding(other.conn.tcb.snd_una, at):
+                    if oldest is None or start < oldest[0]:
+                        oldest = (start, end, other)
+        if oldest is None:
             return
+        start, end, slow = oldest
+        size = min(end - start, sub.room, MAX_RUN)
+        self.helped = start + size
+        self._assign(sub, start, size)
+        self.retransmitted += 1
+        self.bytes_retransmitted += size
+        meta.host.mib.MPTcpExtMPTCPRetrans += 1
+        cc = slow.conn.cc
+        if window_full and now - slow.penalised_at > slow.srtt and not cc.in_initial_slow_start():
+            slow.penalised_at = now
+            cc.ssthresh = max(cc.cwnd // 2, 2 * cc.mss)
+            cc.cwnd = cc.ssthresh
+            meta.say(f"window full behind subflow {slow.id}: halved it, sent the oldest text over {sub.id}")
 
     # ------------------------------------------------------------------ again
 

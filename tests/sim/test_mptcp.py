@@ -221,6 +221,32 @@ def test_a_join_with_a_wrong_hmac_is_reset():
     assert len(server.subflows) == 1
 
 
+PAIRS = [
+    ((50, 10), (50, 10)),
+    ((50, 5), (50, 50)),
+    ((50, 10), (5, 10)),
+    ((20, 40), (50, 10)),
+    ((10, 5), (2, 100)),
+]
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_two_paths_are_never_slower_than_the_better_one(pair):
+    """Rates in Mbit/s and one-way delays in ms; queues of one bandwidth-delay product."""
+
+    def goodput(paths):
+        links = [
+            Link(rate=rate * M, delay=delay * MSEC, queue=max(30_000, rate * M // 8 * 2 * delay // 1000), seed=delay)
+            for rate, delay in paths
+        ]
+        result = Mesh(links).transfer(4 * M)
+        assert result.intact
+        return result.goodput()
+
+    best = max(goodput([path]) for path in pair)
+    assert goodput(pair) > 0.95 * best
+
+
 FAULTS = ("cut", "mend", "backup", "close", "join", "loss", "pause")
 
 
