@@ -1,6 +1,7 @@
 """Multipath TCP between two stacks over imperfect wires, in virtual time: nothing lost, invented or reordered."""
 
 import errno
+import os
 import random
 
 import pytest
@@ -9,6 +10,8 @@ from kit.link import Link
 from kit.mesh import Mesh
 from kit.pair import Program
 from stack.units import MSEC, SEC
+
+pytestmark = pytest.mark.long
 
 M = 1_000_000
 
@@ -47,7 +50,7 @@ CONDITIONS = {
 def test_all_arrives_both_ways(name):
     links, common = CONDITIONS[name]
     mesh = Mesh([each.twin(0) for each in links], **common)
-    result = mesh.transfer(2 * M, M)
+    result = mesh.transfer(M, M // 2)
     assert result.intact, (result.client.why, result.server.why)
     assert not result.client.fallback
     assert all(mesh.carried), "a wire carried nothing"
@@ -60,9 +63,19 @@ def test_all_arrives_both_ways(name):
         assert (mib.MPTcpExtDSSNotMatching, mib.MPTcpExtDSSNoMatchTCP, mib.MPTcpExtMPJoinRejected) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("scheduler", ["minrtt", "roundrobin", "redundant", "blest", "ecf", "weighted"])
-@pytest.mark.parametrize("control", ["cubic", "lia", "olia", "balia", "wvegas"])
-def test_every_scheduler_with_every_congestion_control(scheduler, control):
+@pytest.mark.parametrize(
+    ("scheduler", "control"),
+    [
+        ("minrtt", "lia"),
+        ("roundrobin", "olia"),
+        ("redundant", "balia"),
+        ("blest", "wvegas"),
+        ("ecf", "cubic"),
+        ("weighted", "lia"),
+        ("minrtt", "bbr"),
+    ],
+)
+def test_every_scheduler_and_every_congestion_control(scheduler, control):
     mesh = Mesh(
         wires(*TWO, loss=0.002),
         mptcp={"scheduler": scheduler},
@@ -137,14 +150,14 @@ def test_the_silent_death_of_the_path_in_use_stalls_below_100_ms(direction, back
 def test_a_path_that_comes_back_is_used_again():
     mesh = Mesh(wires(*TWO))
     client, server = mesh.connect()
-    programs = mesh.programs(client, server, 40 * M, 0)
-    assert mesh.run(lambda: programs[1].received > 4 * M)
+    programs = mesh.programs(client, server, 12 * M, 0)
+    assert mesh.run(lambda: programs[1].received > 2 * M)
     mesh.up[0] = False
-    assert mesh.run(lambda: programs[1].received > 10 * M)
+    assert mesh.run(lambda: programs[1].received > 4 * M)
     mesh.up[0] = True
     before = mesh.carried[0]
     assert mesh.run(lambda: all(program.finished for program in programs))
-    assert mesh.carried[0] - before > 5 * M
+    assert mesh.carried[0] - before > 2 * M
 
 
 def test_without_any_path_for_two_minutes_it_goes_on_after_it():
@@ -307,6 +320,6 @@ def _fault(mesh, chance, conn):
         mesh.links[wire].loss = chance.choice((0.0, 0.1, 0.3))
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(int(os.environ.get("NUSE_SCHEDULES", "30"))))
 def test_random_faults_lose_nothing(seed):
     assert random_schedule(seed) is None

@@ -4,6 +4,7 @@ Whatever was done: no exception, and once all links and addresses are back the c
 first subflow before the server could have known the client's key.
 """
 
+import os
 import random
 
 import pytest
@@ -13,6 +14,8 @@ from kit.mesh import Mesh, addr
 from mptcp.pm import BACKUP, FULLMESH, SIGNAL, SUBFLOW
 from stack.errors import StackError
 from stack.units import MSEC, SEC
+
+pytestmark = pytest.mark.long
 
 K = 1024
 FLAGS = (SIGNAL, SUBFLOW, SUBFLOW | FULLMESH, SUBFLOW | BACKUP, SIGNAL | SUBFLOW)
@@ -130,7 +133,7 @@ class Chaos:
             host.pm.set_limits(now, subflows=8, add_addr_accepted=8)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(int(os.environ.get("NUSE_SCHEDULES", "30"))))
 def test_a_connection_outlives_what_is_done_to_its_paths(seed):
     chaos = Chaos(seed)
     for _ in range(chaos.rng.randint(5, 25)):
