@@ -13,11 +13,11 @@ from typing import Any
 from kit.clock import Clock
 from kit.link import Link
 from kit.oracle import segments
-from kit.pair import CHUNK, PORT, Program
+from kit.pair import CHUNK, PORT, Program, Stepping, pumping
 from kit.wire import pattern
 from mptcp.config import MptcpSysctl
 from mptcp.host import MptcpHost
-from stack import Stack, events
+from stack import Stack
 from stack.config import Sysctl, sysctl_set
 from stack.tcp.options import TcpOptions
 from stack.units import SEC, Nanos
@@ -32,7 +32,7 @@ def addr(name: str, wire: int, v6: bool = False) -> bytes:
 
 
 @dataclass(slots=True, eq=False)
-class Mesh:
+class Mesh(Stepping):
     """`a` connects, `b` listens. Wires may be cut and mended (`up`)."""
 
     links: list[Link] = field(default_factory=lambda: [Link(), Link()])
@@ -137,25 +137,6 @@ class Mesh:
             for conn in list(stack.tcp.conns()):
                 conn.check()
 
-    def run(self, until: Callable[[], bool], limit: Nanos = 600 * SEC) -> bool:
-        """Step until `until()`; False if nothing more happens or `limit` of virtual time is over."""
-        end = self.clock.now + limit
-        while not until():
-            if self.clock.now > end or not self.step():
-                return until()
-        return True
-
-    def idle(self, span: Nanos) -> None:
-        """Let `span` of virtual time pass."""
-        end = self.clock.now + span
-        while True:
-            due = [when for stack in (self.a, self.b) if (when := stack.poll_timeout()) is not None]
-            due += [flight[0] for flight in self._flying[:1]]
-            if not due or min(due) > end:
-                break
-            self.step()
-        self.clock.advance_to(max(end, self.clock.now))
-
     # --- connections
 
     def connect(self, options: TcpOptions | None = None, *, plain_server: bool = False) -> tuple[Any, Any]:
@@ -180,7 +161,7 @@ class Mesh:
         now = self.clock.now
         programs = [Program(to_b, conn=client, started=now), Program(to_a, conn=server, started=now)]
         for program in programs:
-            program.conn.owner = _pumping(program, self.clock)
+            program.conn.owner = pumping(program, self.clock)
         for program in programs:
             program.pump(now)
         self.flush()
@@ -215,16 +196,6 @@ class Result:
     def goodput(self) -> int:
         """Bit/s of the larger direction."""
         return max(program.total for program in self.programs) * 8 * SEC // self.elapsed
-
-
-def _pumping(program: Program, clock: Clock) -> Callable[[Any, int], None]:
-    wanted = events.READABLE | events.WRITABLE | events.PEER_CLOSED | events.CONNECTED
-
-    def on_event(_endpoint: Any, mask: int) -> None:
-        if mask & wanted:
-            program.pump(clock.now)
-
-    return on_event
 
 
 __all__ = ["CHUNK", "Mesh", "Result", "addr"]

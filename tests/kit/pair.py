@@ -97,8 +97,42 @@ class Report:
     timeouts: int
 
 
+class Stepping:
+    """A world in virtual time: two stacks, what flies between them, and one event after the other."""
+
+    __slots__ = ()
+
+    clock: Clock
+    a: Stack
+    b: Stack
+    _flying: list[Any]
+
+    def step(self) -> bool:
+        """One event. False if nothing will ever happen again."""
+        raise NotImplementedError
+
+    def run(self, until: Callable[[], bool], limit: Nanos = 600 * SEC) -> bool:
+        """Step until `until()`; False if nothing more happens or `limit` of virtual time is over."""
+        end = self.clock.now + limit
+        while not until():
+            if self.clock.now > end or not self.step():
+                return until()
+        return True
+
+    def idle(self, span: Nanos) -> None:
+        """Let `span` of virtual time pass."""
+        end = self.clock.now + span
+        while True:
+            due = [when for stack in (self.a, self.b) if (when := stack.poll_timeout()) is not None]
+            due += [flight[0] for flight in self._flying[:1]]
+            if not due or min(due) > end:
+                break
+            self.step()
+        self.clock.advance_to(max(end, self.clock.now))
+
+
 @dataclass(slots=True, eq=False)
-class Pair:
+class Pair(Stepping):
     """Stacks `a` and `b`. `link` carries a → b, `back` b → a (default: its twin)."""
 
     link: Link = field(default_factory=Link)
@@ -198,25 +232,6 @@ class Pair:
             for conn in list(stack.tcp.conns()):
                 conn.check()
 
-    def run(self, until: Callable[[], bool], limit: Nanos = 600 * SEC) -> bool:
-        """Step until `until()`; False if nothing more happens or `limit` of virtual time is over."""
-        end = self.clock.now + limit
-        while not until():
-            if self.clock.now > end or not self.step():
-                return until()
-        return True
-
-    def idle(self, span: Nanos) -> None:
-        """Let `span` of virtual time pass."""
-        end = self.clock.now + span
-        while True:
-            due = [when for stack in (self.a, self.b) if (when := stack.poll_timeout()) is not None]
-            due += [flight[0] for flight in self._flying[:1]]
-            if not due or min(due) > end:
-                break
-            self.step()
-        self.clock.advance_to(max(end, self.clock.now))
-
     # --- connections
 
     def connect(
@@ -262,7 +277,7 @@ class Pair:
         self.tick = MSEC if read_rate else 0
         for program in programs:
             program.read_rate = read_rate
-            program.conn.owner = _pumping(program, self.clock)
+            program.conn.owner = pumping(program, self.clock)
         for program in programs:
             program.pump(start)
         self.flush()
@@ -291,7 +306,7 @@ class Pair:
         )
 
 
-def _pumping(program: Program, clock: Clock) -> Callable[[Any, int], None]:
+def pumping(program: Program, clock: Clock) -> Callable[[Any, int], None]:
     wanted = events.READABLE | events.WRITABLE | events.PEER_CLOSED | events.CONNECTED
 
     def on_event(_endpoint: Any, mask: int) -> None:
