@@ -29,7 +29,7 @@ from mptcp.options import (
 from stack.errors import Malformed
 from stack.seq import MASK32
 from stack.units import Nanos
-from stack.wire.tcp import Segment
+from stack.wire.tcp import FIN, Segment
 from stack.wire.tcp_options import TS_OPTION_LEN, TS_PREFIX
 
 if TYPE_CHECKING:
@@ -282,9 +282,13 @@ def heard(sub: "Subflow", now: Nanos) -> None:
 def handshake_silence(sub: "Subflow", conn: "TcpConn", seg: Segment, now: Nanos) -> None:
     """A segment without MPTCP: early in a connection it means that something in between removes our options, §3.7.
 
-    Later it takes two in a row that acknowledge text: then the peer, or a box, went over to plain TCP.
+    Later it takes two in a row that acknowledge text: then the peer, or a box, went over to plain TCP. A FIN without
+    options comes from a peer that did, for Multipath TCP has DSS on it as well: it ends the stream, not a path.
     """
+    fin = bool(seg.flags & FIN)
     if sub.heard:
+        if fin:
+            sub.optionless += OPTIONLESS
         if conn.tcb.snd_una > sub.silent_una:
             sub.silent_una = conn.tcb.snd_una
             sub.optionless += 1
@@ -294,7 +298,7 @@ def handshake_silence(sub: "Subflow", conn: "TcpConn", seg: Segment, now: Nanos)
         return
     if not sub.joined or not sub.initial:
         return
-    if seg.length or conn.tcb.snd_una > conn.tcb.iss + 1:
+    if seg.length or fin or conn.tcb.snd_una > conn.tcb.iss + 1:
         sub.meta.host.mib.MPTcpExtMPCapableDataFallback += 1
         sub.meta.fall_back("the peer's first segments carried no MPTCP options: a box on the way removes them")
 

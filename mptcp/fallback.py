@@ -6,6 +6,7 @@ data is. From then on there are no options; FIN ends the stream, and the subflow
 
 from typing import TYPE_CHECKING
 
+from mptcp.options import RST_EMPTCP
 from stack.units import Nanos
 
 if TYPE_CHECKING:
@@ -17,9 +18,16 @@ MAPPING_DUE = 0
 
 
 def allowed(meta: "MptcpConn", sub: "Subflow") -> bool:
-    """True while it is known where each byte of the subflow belongs without being told, on either side."""
-    alone = meta.subflows == [sub] and not meta.extra_subflows
+    """True while it is known where each byte of the subflow belongs without being told, on either side.
+
+    A join that is not complete has carried nothing: it is given up instead.
+    """
+    alone = sub in meta.subflows and not meta.extra_subflows and not any(each.joined for each in _others(meta, sub))
     return alone and not meta.fallback and not meta.tx.retransmitted and not meta.rx.queue.has_holes()
+
+
+def _others(meta: "MptcpConn", sub: "Subflow") -> "list[Subflow]":
+    return [each for each in meta.subflows if each is not sub]
 
 
 def fall_back(meta: "MptcpConn", why: str, now: Nanos) -> None:
@@ -37,6 +45,9 @@ def fall_back(meta: "MptcpConn", why: str, now: Nanos) -> None:
     if meta.paths is not None:
         meta.paths.close()
         meta.paths = None
+    for sub in [each for each in meta.subflows if not each.initial]:
+        meta.subflows.remove(sub)
+        meta.reset_subflow(sub, sub.conn, RST_EMPTCP, "its connection fell back to TCP before the join was complete")
     for sub in meta.subflows:
         sub.plain = True
         sub.reserve = 0

@@ -9,7 +9,7 @@ from typing import Any
 
 from mptcp.options import KIND, MP_CAPABLE
 from stack.checksum import finish, ones_sum
-from stack.wire.tcp import ACK, SYN
+from stack.wire.tcp import ACK, RST, SYN
 from stack.wire.tcp_options import NOP, split_options
 
 IP, TCP = 10, 30  # where the headers begin, behind the virtio header
@@ -164,6 +164,76 @@ def rewrites(number: int) -> Box:
         return [packet]
 
     return box
+
+
+def changes_word(old: bytes, new: bytes, wire: int = -1) -> Box:
+    """A gateway for some application changes a word of the text, of one length here, on one wire or all."""
+    assert len(old) == len(new)
+
+    def box(side: str, number: int, packet: bytes) -> Sequence[bytes]:
+        parts = take_apart(side, number, packet)
+        if old not in parts.text or wire not in (-1, number):
+            return [packet]
+        parts.text = parts.text.replace(old, new)
+        return [parts.pack()]
+
+    return box
+
+
+def repeats_options() -> Box:
+    """Each MPTCP option is there twice, where both fit."""
+
+    def box(side: str, wire: int, packet: bytes) -> Sequence[bytes]:
+        parts = take_apart(side, wire, packet)
+        twice = parts.options + [each for each in parts.options if each[0] == KIND]
+        if sum(2 + len(body) for _kind, body in twice) > 40:
+            return [packet]
+        parts.options = twice
+        return [parts.pack()]
+
+    return box
+
+
+def translates() -> Box:
+    """NAT in front of `a`: on each wire it is seen at address .77, and each of its flows at another port."""
+    ports: dict[bytes, bytes] = {}
+    inside: dict[tuple[int, bytes], tuple[bytes, bytes]] = {}
+
+    def box(side: str, wire: int, packet: bytes) -> Sequence[bytes]:
+        parts = take_apart(side, wire, packet)
+        if side == "a":
+            port = parts.fixed[:2]
+            new = ports.setdefault(port, (20_000 + len(ports)).to_bytes(2, "big"))
+            inside[wire, new] = (parts.ip[12:16], port)
+            parts.ip = parts.ip[:15] + b"\x4d" + parts.ip[16:]
+            parts.fixed = new + parts.fixed[2:]
+            return [parts.pack()]
+        known = inside.get((wire, parts.fixed[2:4]))
+        if known is None:
+            return []
+        parts.ip = parts.ip[:16] + known[0]
+        parts.fixed = parts.fixed[:2] + known[1] + parts.fixed[4:]
+        return [parts.pack()]
+
+    return box
+
+
+@dataclass(slots=True)
+class Forgets:
+    """Once `armed`, each segment on the wire becomes a RST for whoever it is meant for: the box lost its flows."""
+
+    wire: int
+    armed: bool = False
+    resets: int = 0
+
+    def __call__(self, side: str, wire: int, packet: bytes) -> Sequence[bytes]:
+        if not self.armed or wire != self.wire:
+            return [packet]
+        self.resets += 1
+        parts = take_apart(side, wire, packet).strip()
+        parts.fixed = parts.fixed[:13] + bytes((RST | ACK,)) + parts.fixed[14:]
+        parts.text = b""
+        return [parts.pack()]
 
 
 def is_syn(parts: Parts) -> bool:
