@@ -8,6 +8,8 @@ from kit.mesh import Mesh
 from stack.tcp.conn import TcpConn
 from stack.units import MSEC
 
+pytestmark = pytest.mark.long
+
 M = 1_000_000
 
 
