@@ -23,6 +23,8 @@ from nuse.loop import monotonic_ns, run
 from nuse.tun import Tun
 from stack import Stack, events
 from stack.ip.addr import parse_addr
+from stack.tcp.options import TcpOptions
+from stack.tcp.state import CLOSED
 
 PORT = 7777
 IPPROTO_MPTCP = 262
@@ -30,6 +32,7 @@ CHUNK = bytes(range(256)) * 256
 DEFAULTS: dict[str, Any] = {
     "role": "client",  # ours
     "v6": False,
+    "mixed": False,  # the kernel's socket is for IPv6, whatever the first subflow is
     "wires": 2,
     "up": 0,  # bytes from the client
     "down": 0,  # … and from the server
@@ -45,6 +48,10 @@ DEFAULTS: dict[str, Any] = {
     "patience": 60,
     "events": [],  # [seconds after the start of the transfer, verb, …]
     "rcvbuf": 0,  # the kernel's
+    "our_rcvbuf": 0,
+    "gate": 0,  # so many subflows must be up before more than a first piece is sent, either way
+    "kernel_mode": "",  # "wait": it writes after it read to the end; "abort": it closes with text unread
+    "we_wait": False,  # we write after we read to the end
 }
 
 
@@ -62,34 +69,65 @@ def digest_of(size: int) -> str:
 # ---------------------------------------------------------------------- the kernel's side
 
 
-def kernel(role: str, family: int, proto: int, address: str, send: int, rcvbuf: int) -> None:
-    """A blocking socket that writes `send` bytes while it reads to the end; prints what it got."""
+def kernel(role: str, family: int, proto: int, address: str, send: int, rcvbuf: int, mode: str) -> None:
+    """A blocking socket that writes `send` bytes while it reads to the end; prints what it got.
+
+    With mode "gate" a first piece only, until more than a piece has come.
+    """
+    mapped = family == socket.AF_INET6 and ":" not in address
     sock = socket.socket(family, socket.SOCK_STREAM, proto)
     if rcvbuf:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
     if role == "server":
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((address, PORT))
+        sock.bind(("::" if family == socket.AF_INET6 else "", PORT))  # joins too want a listener, at any address
         sock.listen()
         print("listening", flush=True)
         conn, _ = sock.accept()
     else:
         sys.stdin.readline()
-        sock.connect((address, PORT))
+        sock.connect(("::ffff:" + address if mapped else address, PORT))
         conn = sock
+    if mode == "abort":
+        conn.recv(1 << 20, socket.MSG_WAITALL)
+        conn.recv(1, socket.MSG_PEEK)
+        conn.close()
+        print(json.dumps({"size": 1 << 20, "digest": "", "writer": 0, "error": 0}), flush=True)
+        return
+    digest, size, error, begun = hashlib.sha256(), 0, 0, 0
+    buffer = bytearray(1 << 20)
+    writer = 0
+    if mode == "gate":
+        conn.sendall(piece(0, send))
+        begun = len(CHUNK)
+    elif mode != "wait":
+        writer = write_on(conn, 0, send)
+    try:
+        while got := conn.recv_into(buffer):
+            digest.update(memoryview(buffer)[:got])
+            size += got
+            if not writer and mode == "gate" and size > begun:
+                writer = write_on(conn, begun, send)
+    except OSError as exc:
+        error = exc.errno or -1
+    if not writer:
+        writer = write_on(conn, begun, send)
+    status = os.waitpid(writer, 0)[1]
+    print(json.dumps({"size": size, "digest": digest.hexdigest(), "writer": status, "error": error}), flush=True)
+
+
+def write_on(conn: socket.socket, begin: int, send: int) -> int:
+    """A process that writes the rest."""
     writer = os.fork()
     if writer == 0:
-        for at in range(0, send, len(CHUNK)):
-            conn.sendall(piece(at, send))
-        conn.shutdown(socket.SHUT_WR)
+        try:
+            for at in range(begin, send, len(CHUNK)):
+                conn.sendall(piece(at, send))
+            conn.shutdown(socket.SHUT_WR)
+        except OSError:
+            os._exit(1)
         os._exit(0)
-    digest, size = hashlib.sha256(), 0
-    buffer = bytearray(1 << 20)
-    while got := conn.recv_into(buffer):
-        digest.update(memoryview(buffer)[:got])
-        size += got
-    status = os.waitpid(writer, 0)[1]
-    print(json.dumps({"size": size, "digest": digest.hexdigest(), "writer": status}), flush=True)
+    return writer
 
 
 def nstat() -> dict[str, int]:
@@ -102,27 +140,36 @@ def nstat() -> dict[str, int]:
 
 
 class Program:
-    """Writes `total` bytes and reads to the end."""
+    """Writes `total` bytes and reads to the end; until `opened` a first piece only, or nothing where it `waits`."""
 
-    def __init__(self, conn: Any, total: int, done: "asyncio.Future[None]", wake: Any) -> None:
+    def __init__(
+        self, conn: Any, total: int, done: "asyncio.Future[None]", wake: Any, *, waits: bool, gate: int
+    ) -> None:
         self.conn, self.total, self.done, self.wake = conn, total, done, wake
         self.written = self.size = 0
         self.digest = hashlib.sha256()
         self.shut = False
+        self.waits, self.gate = waits, gate
         conn.owner = self
+
+    @property
+    def limit(self) -> int:
+        """How far it may write."""
+        if (self.waits and not self.conn.peer_closed) or self.conn.state is CLOSED:
+            return 0
+        if self.gate and sum(sub.joined for sub in getattr(self.conn, "subflows", ())) >= self.gate:
+            self.gate = 0
+        return min(self.total, len(CHUNK)) if self.gate else self.total
 
     def on_events(self, mask: int) -> None:
         conn = self.conn
         if mask & events.FAILED and not self.done.done():
             self.done.set_result(None)
             return
-        while self.written < self.total and conn.established and conn.send_space > 0:
+        while self.written < self.limit and conn.established and conn.send_space > 0:
             data = piece(self.written, self.total)
             conn.send(data)
             self.written += len(data)
-        if conn.established and self.written >= self.total and not self.shut:
-            self.shut = True
-            conn.shutdown()
         while conn.readable:
             size = 0
             for view in conn.views(1 << 20):
@@ -130,9 +177,22 @@ class Program:
                 size += len(view)
             conn.consume(size)
             self.size += size
-        if conn.peer_closed and not conn.readable and not self.done.done():
+        if self.waits and conn.peer_closed:
+            self.waits = False
+            self.on_events(0)
+        if conn.established and self.written >= self.total and not self.shut and not self.waits:
+            self.shut = True
+            conn.shutdown()
+        over = mask & events.CLOSED or (conn.peer_closed and self.shut)
+        if over and not conn.readable and not self.done.done():
             self.done.set_result(None)
         self.wake()
+
+    async def open_gate(self) -> None:
+        """Look again until the subflows are up."""
+        while self.gate and not self.done.done():
+            await asyncio.sleep(0.005)
+            self.on_events(0)
 
 
 def wires(facts: dict[str, Any], driver: Driver) -> None:
@@ -146,6 +206,8 @@ def wires(facts: dict[str, Any], driver: Driver) -> None:
             f"link set {name} up mtu {mtu}",
             f"addr add 10.{64 + number}.0.1/24 dev {name}",
             f"addr add fd64:{number}::1/64 dev {name} nodad",
+            # For IPv4 Linux takes every address to be on the link that a socket is bound to; for IPv6 it wants a route.
+            *([f"-6 route add fd64:0::/64 dev {name} metric {4096 + number}"] if number else []),
         ):
             if mtu >= 1280 or "fd64" not in words:
                 subprocess.run(["ip", *words.split()], check=True)
@@ -179,7 +241,7 @@ async def scene(facts: dict[str, Any]) -> dict[str, Any]:
     ours = facts["role"]
     kernels = "server" if ours == "client" else "client"
     send = facts["down"] if kernels == "server" else facts["up"]
-    family = socket.AF_INET6 if facts["v6"] else socket.AF_INET
+    family = socket.AF_INET6 if facts["v6"] or facts["mixed"] else socket.AF_INET
     text = (
         ("fd64:0::1" if facts["v6"] else "10.64.0.1")
         if kernels == "server"
@@ -195,18 +257,21 @@ async def scene(facts: dict[str, Any]) -> dict[str, Any]:
         text,
         str(send),
         str(facts["rcvbuf"]),
+        "gate" if facts["gate"] else facts["kernel_mode"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
     assert child.stdout is not None
     assert child.stdin is not None
     done = loop.create_future()
+    options = TcpOptions()
+    options.rcvbuf = facts["our_rcvbuf"]
     if ours == "client":
         await child.stdout.readline()
-        conn = host.connect((parse_addr(text), PORT), driver.now())
+        conn = host.connect((parse_addr(text), PORT), driver.now(), options=options)
         driver.wake()
     else:
-        listener = host.listen(stack.tcp.bind(bytes(16), PORT), 16)
+        listener = host.listen(stack.tcp.bind(bytes(16), PORT), 16, options=options)
         accepted = loop.create_future()
         listener.owner = Acceptor(accepted)
         child.stdin.write(b"go\n")
@@ -214,10 +279,11 @@ async def scene(facts: dict[str, Any]) -> dict[str, Any]:
         conn = listener.accept()
     start = monotonic_ns()
     total = facts["up"] if ours == "client" else facts["down"]
-    program = Program(conn, total, done, driver.wake)
+    program = Program(conn, total, done, driver.wake, waits=facts["we_wait"], gate=facts["gate"])
     for when, *what in facts["events"]:
         loop.call_later(when, act, driver, host, conn, what)
     program.on_events(0)
+    gate = asyncio.ensure_future(program.open_gate())
     seen: dict[str, Any] = {"timeout": False}
     try:
         await asyncio.wait_for(done, facts["patience"])
@@ -226,6 +292,7 @@ async def scene(facts: dict[str, Any]) -> dict[str, Any]:
     except TimeoutError:
         seen["timeout"] = True
         child.kill()
+    await gate
     seen |= {
         "seconds": (monotonic_ns() - start) / 1e9,
         "size": program.size,
@@ -273,6 +340,10 @@ def act(driver: Driver, host: MptcpHost, conn: Any, what: list[Any]) -> None:
         subprocess.run(["ip", *args[0].split()], check=True)
     elif verb == "scheduler":
         conn.set_scheduler(args[0])
+    elif verb == "remove":
+        link = stack.links[args[0]]
+        stack.remove_addr(link, parse_addr(args[1]))
+        host.pm.on_addr_removed(link, parse_addr(args[1]), now)
     elif verb == "abort":
         conn.abort()
     driver.wake()
@@ -291,7 +362,8 @@ class Acceptor:
 
 if __name__ == "__main__":
     if sys.argv[1] == "kernel":
-        kernel(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5], int(sys.argv[6]), int(sys.argv[7]))
+        role_, family_, proto_, address_, send_, rcvbuf_, mode_ = sys.argv[2:]
+        kernel(role_, int(family_), int(proto_), address_, int(send_), int(rcvbuf_), mode_)
     else:
         found: list[dict[str, Any]] = []
 
