@@ -328,7 +328,7 @@ class MptcpConn:
     def deadline(self) -> Nanos:
         """When `on_timeout` wants to be called."""
         other = self.paths.deadline if self.paths is not None else NEVER
-        return min(self.retransmit_at, self.watch_at, self.end_at, other)
+        return min(self.retransmit_at, self.watch_at, self.end_at, self.rx.unmapped_at, other)
 
     def arm_retransmit(self, now: Nanos) -> None:
         """Text is on its way: start the data-level timer unless it runs."""
@@ -361,6 +361,8 @@ class MptcpConn:
         """Whatever is due."""
         if self.watch_at <= now:
             self.watch(now)
+        if self.rx.unmapped_at <= now:
+            self.rx.patience_ends(now)
         if self.retransmit_at <= now:
             self.retransmit_at = NEVER
             if self.tx.timer_passed(now):

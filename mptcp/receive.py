@@ -14,7 +14,8 @@ from stack.checksum import ones_sum
 from stack.events import READABLE
 from stack.tcp.rcvbuf import ReceiveBuffer
 from stack.tcp.recvq import RecvQueue
-from stack.units import Nanos
+from stack.tcp.timers import NEVER
+from stack.units import MSEC, Nanos
 
 if TYPE_CHECKING:
     from mptcp.connection import MptcpConn
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 NO_FIN = -1
 MAX_RUN = 65535
+PATIENCE = 200 * MSEC  # with text that has no mapping
 
 
 class Receive:
@@ -36,6 +38,7 @@ class Receive:
         self.right = 0  # how far the peer may send
         self.fin = NO_FIN  # DSN of the peer's DATA_FIN
         self.bytes = 0
+        self.unmapped_at: Nanos = NEVER  # when patience with such text ends
 
     def start(self, first: int, now: Nanos) -> None:
         """The peer's key is known, so its first DSN is."""
@@ -139,7 +142,8 @@ class Receive:
         No mapping is longer than MAX_RUN: so much text later, that of the first byte is not on its way.
         """
         meta = self.meta
-        if sub.runs.later(sub.held_seq) or sub.held_size > MAX_RUN:
+        if sub.runs.later(sub.held_seq) or sub.held_size > MAX_RUN or self.unmapped_at <= now:
+            self.unmapped_at = NEVER
             meta.host.mib.MPTcpExtDSSNoMatchTCP += 1
             if meta.may_fall_back(sub):
                 meta.fall_back("text arrived without a mapping: a box on the way rewrites the stream", now)
@@ -148,6 +152,16 @@ class Receive:
         elif not sub.heard and meta.may_fall_back(sub):
             meta.host.mib.MPTcpExtMPCapableDataFallback += 1
             meta.fall_back("the first text carried no mapping: a box on the way removes options", now)
+        elif self.unmapped_at == NEVER:
+            self.unmapped_at = now + PATIENCE
+            meta.mark(now)
+
+    def patience_ends(self, now: Nanos) -> None:
+        """Text has waited long enough for its mapping."""
+        for sub in list(self.meta.subflows):
+            if sub.held and not sub.plain and sub.runs.at(sub.held_seq) is None:
+                self._unmapped(sub, now)
+        self.unmapped_at = NEVER
 
     def _summed(self, sub: "Subflow", run: Run, now: Nanos) -> bool:
         """False until all of the run is here, or if its checksum fails, §3.3.1: then the subflow, or MPTCP, is over."""

@@ -94,6 +94,23 @@ def test_options_that_get_lost_later_end_mptcp_not_the_connection(side, clients,
     assert servers in server.fallback
 
 
+def test_a_small_text_without_mapping_does_not_wait_for_more():
+    stripping = []
+    mesh = mesh_with(strips(lambda _: stripping), wires=1)
+    client, server = mesh.connect()
+    client.send(b"question")
+    mesh.flush()
+    assert mesh.run(lambda: server.readable == 8, SEC)
+    server.send(b"answer")
+    mesh.flush()
+    assert mesh.run(lambda: client.readable == 6, SEC)
+    stripping.append(True)
+    client.send(b"another")
+    mesh.flush()
+    assert mesh.run(lambda: server.readable == 15, SEC)
+    assert "without a mapping" in server.fallback
+
+
 @pytest.mark.parametrize("wires", [1, 2])
 @pytest.mark.parametrize("name", HARMLESS)
 def test_boxes_that_change_the_shape_alone_do_no_harm(name, wires):
