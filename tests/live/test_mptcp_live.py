@@ -131,7 +131,13 @@ CONDITIONS = {
 @pytest.mark.parametrize("name", CONDITIONS)
 def test_links_that_are_not_clean(netns, role, name):
     size, words = CONDITIONS[name]
-    seen = play(netns, role=role, up=size * MB, down=size * MB, gate=2, impair=words, **join_kernel(role))
+    facts = {"impair": words} | join_kernel(role)
+    if (
+        name == "reordering"
+    ):  # not yet in the handshake: a DSS that overtakes the third ACK means plain TCP, on Linux too
+        facts |= {"impair": ["delay 3ms rate 100mbit"] * 2}
+        facts |= {"events": [[0.2, "impair", f"tun{number}", each] for number, each in enumerate(words)]}
+    seen = play(netns, role=role, up=size * MB, down=size * MB, gate=2, **facts)
     joined(seen, role)
     used(seen, MB // 100)
 
