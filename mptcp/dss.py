@@ -56,6 +56,8 @@ _ACK_BODY = Struct("!BBQ")
 def emit(sub: "Subflow", conn: "TcpConn", room: int, seq: int, size: int, now: Nanos) -> bytes:
     """What goes with this segment."""
     meta = sub.meta
+    # What TCP just wrote into the window field: never less than it offered before, even where the buffer has shrunk.
+    meta.rx.right = max(meta.rx.right, meta.rcv_nxt + conn.tcb.rcv_wnd)
     if not sub.heard:
         early = handshake.third_ack(sub, conn, seq, size)
         if early and (size or sub.early_turn or meta.tx.fin_to_tell() < 0 or not sub.initial):

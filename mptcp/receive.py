@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NO_FIN = -1
 MAX_RUN = 65535
+FIRST_WINDOW = 65535  # what a SYN can offer
 PATIENCE = 200 * MSEC  # with text that has no mapping
 
 
@@ -42,7 +43,8 @@ class Receive:
 
     def start(self, first: int, now: Nanos) -> None:
         """The peer's key is known, so its first DSN is."""
-        self.first = self.queue.nxt = self.right = first
+        self.first = self.queue.nxt = first
+        self.right = first + FIRST_WINDOW
         self.buffer.start(first, min(self.buffer.size, 65535), 0, 1460, now)
 
     def window(self, free: int) -> int:

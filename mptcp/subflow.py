@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stack.tcp.conn import TcpConn
 
 
-QUIET_LEAST = 5 * MSEC
+QUIET_LEAST = 20 * MSEC
 DELAYED_ACK = 45 * MSEC
 
 
