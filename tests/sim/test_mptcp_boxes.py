@@ -19,6 +19,8 @@ from kit.mesh import Mesh
 from stack.units import MSEC, SEC
 from stack.wire.tcp import SYN
 
+pytestmark = pytest.mark.long
+
 M = 1_000_000
 NO_ANSWER, NO_OPTIONS, NO_ACKS, INFINITE = (
     "SYN-ACK had no usable",

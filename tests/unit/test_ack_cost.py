@@ -7,6 +7,8 @@ import pytest
 from kit.trace import Trace
 from stack.tcp.conn import TcpConn
 
+pytestmark = pytest.mark.long
+
 SEGMENTS = (1_000, 20_000)
 
 
