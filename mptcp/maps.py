@@ -64,10 +64,6 @@ class SentRuns:
             head = 0
         self._head = head
 
-    def holding(self, dsn: int) -> Run | None:
-        """The run that carries `dsn`, if the subflow's peer is not known to have it."""
-        return next((run for run in self._runs[self._head :] if run.dsn <= dsn < run.dsn_end), None)
-
     def outstanding(self, una: int, data_una: int) -> list[tuple[int, int]]:
         """Ranges of DSNs from `data_una` on that lie in the subflow from `una` on: not known to be anywhere else."""
         found: list[tuple[int, int]] = []

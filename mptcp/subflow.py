@@ -248,7 +248,3 @@ class Subflow(TcpExtension):
     def rcv_window(self, conn: "TcpConn", free: int) -> int:
         """One receive buffer for all subflows, RFC 8684 §3.3.1."""
         return self.meta.rx.window(free)
-
-    def may_close(self, conn: "TcpConn") -> bool:
-        """FIN says only that this subflow has nothing more; whoever calls its shutdown has seen to the data."""
-        return True

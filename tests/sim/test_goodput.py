@@ -12,6 +12,8 @@ from kit.link import Link
 from kit.pair import Pair
 from stack.units import MSEC
 
+pytestmark = pytest.mark.long
+
 TABLE = Path(__file__).parent / "goodput.txt"
 RATE = 20_000_000
 LOSSES = [0.0, 0.001, 0.01, 0.1]

@@ -7,6 +7,8 @@ from kit.pair import Pair
 from stack.tcp.options import TcpOptions
 from stack.units import MSEC, SEC
 
+pytestmark = pytest.mark.long
+
 MBIT = 1_000_000
 
 

@@ -11,6 +11,8 @@ from kit.wire import pattern
 from stack.tcp.options import TcpOptions
 from stack.units import MSEC, SEC
 
+pytestmark = pytest.mark.long
+
 MBIT = 1_000_000
 
 

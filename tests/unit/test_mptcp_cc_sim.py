@@ -7,6 +7,8 @@ from mptcp.cc import Balia, Group, Lia, Olia, WVegas
 from stack.tcp.cc.reno import Reno
 from stack.units import MSEC, SEC
 
+pytestmark = pytest.mark.long
+
 MBIT = 125_000  # bytes a second
 MBITS = 20
 RTT, FAR = 10 * MSEC, 40 * MSEC  # short: there is much to be averaged

@@ -7,6 +7,8 @@ from mptcp.sched import SCHEDULERS, make_scheduler
 from mptcp.sched.base import SendState
 from stack.units import MSEC, SEC
 
+pytestmark = pytest.mark.long
+
 MBIT = 125_000  # bytes a second
 TEN_MB = 10_000_000
 MUCH = SendState(window=1 << 30, queued=1 << 30)
