@@ -41,6 +41,8 @@ verbs = one_of(
 )
 steps = lists(one_of(segments.map(lambda s: ("segment", s)), verbs), max_size=40)
 
+pytestmark = pytest.mark.long
+
 
 class Player:
     """A wire whose peer sends what hypothesis thinks of."""

@@ -8,6 +8,8 @@ from kit.paths import SimPath, Transfer
 from mptcp.sched import SCHEDULERS, make_scheduler
 from stack.units import MSEC
 
+pytestmark = pytest.mark.long
+
 TOTAL = 200_000
 
 path_facts = st.tuples(

@@ -6,6 +6,8 @@ from kit.link import Link
 from kit.pair import Pair
 from stack.units import MSEC, SEC, USEC
 
+pytestmark = pytest.mark.long
+
 RATE = 100_000_000
 THRESHOLD = 20_000  # bytes queued above which the link marks; a bandwidth-delay product is 12,500
 SIZE = 6_000_000

@@ -6,6 +6,8 @@ from kit import build
 from kit.wire import PORT
 from stack.wire.tcp import SYN
 
+pytestmark = pytest.mark.long
+
 COOKIES = {"net.ipv4.tcp_syncookies": "2"}
 NO_COOKIES = {"net.ipv4.tcp_syncookies": "0"}
 NOT_WRAP = "v4 v6 offload"  # where `wrap` gives each moment a timestamp offset of its own

@@ -10,6 +10,8 @@ from kit.script import SegmentSpec
 from kit.wire import PORT
 from stack.wire.tcp import ACK, FIN, SYN
 
+pytestmark = pytest.mark.long
+
 NOT_WRAP = "v4 v6 offload"
 
 
