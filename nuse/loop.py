@@ -38,6 +38,8 @@ GC_THRESHOLDS = (50_000, 20, 10)
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEEP_FREED = 64 << 20
 
+NO_IO_URING = "UV_USE_IO_URING"
+
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end on a fresh loop, as asyncio.run does; the process is taken to be ours (see above)."""
@@ -47,8 +49,23 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     if hasattr(_libc, "mallopt"):
         _libc.mallopt(M_TRIM_THRESHOLD, KEEP_FREED)
         _libc.mallopt(M_MMAP_THRESHOLD, KEEP_FREED)
-    with asyncio.Runner(loop_factory=None if uvloop is None else uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=None if uvloop is None else _new_uvloop) as runner:
         return runner.run(main)
+
+
+def _new_uvloop() -> asyncio.AbstractEventLoop:
+    """A loop whose libuv does not use io_uring: its completions interrupt our other system calls, as signals do.
+
+    libuv looks at its variable when the process makes its first loop; programs that we start are not to inherit it.
+    """
+    before = os.environ.get(NO_IO_URING)
+    os.environ[NO_IO_URING] = "0"
+    try:
+        return uvloop.new_event_loop()
+    finally:
+        del os.environ[NO_IO_URING]
+        if before is not None:
+            os.environ[NO_IO_URING] = before
 
 
 class Alarm:

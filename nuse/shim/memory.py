@@ -15,6 +15,7 @@ _local_p, _remote_p = ctypes.byref(_local), ctypes.byref(_remote)
 _one, _none = ctypes.c_ulong(1), ctypes.c_ulong(0)
 _pid = ctypes.c_long()
 _SCRATCH = 65536 + 64
+_PAGE = 4096
 _scratch = ctypes.create_string_buffer(_SCRATCH)
 _scratch_address = ctypes.addressof(_scratch)
 _arch = native()
@@ -54,6 +55,18 @@ def read(tid: int, address: int, size: int) -> bytes:
     _local.base = _scratch_address
     _transfer(_readv, tid, address, size)
     return ctypes.string_at(_scratch_address, size)
+
+
+def read_down(tid: int, top: int, size: int) -> bytes:
+    """At most `size` bytes of a task's memory that end at `top`: as many as are mapped, in whole pages, for a stack."""
+    first = top & (_PAGE - 1) or _PAGE
+    whole = b""
+    for length in (first, *(_PAGE for _ in range(size // _PAGE))):
+        try:
+            whole = read(tid, top - len(whole) - length, length) + whole
+        except Fault:
+            break
+    return whole
 
 
 def write(tid: int, address: int, data: bytes) -> None:

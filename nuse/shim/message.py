@@ -82,7 +82,7 @@ def _write_name(s: Session, n: Notification, message: Message, name: bytes) -> N
     if message.name and message.name_room:
         s.write(n, message.name, name[: message.name_room])
     if message.name_length_at:
-        s.write_int(n, message.name_length_at, len(name))
+        s.write_length(n, message.name_length_at, message.name_room, len(name))
 
 
 def _finish_header(
@@ -92,7 +92,7 @@ def _finish_header(
     raw, cut = control.pack(messages, message.control_room)
     if raw:
         s.write(n, message.control, raw)
-    s.write_int(n, message.header + NAMELEN_AT, name_length if message.name else 0)
+    s.write_length(n, message.header + NAMELEN_AT, message.name_room, name_length if message.name else 0)
     s.write(n, message.header + CONTROLLEN_AT, len(raw).to_bytes(8, "little"))
     s.write_int(n, message.header + FLAGS_AT, shown | (MSG_CTRUNC if cut else 0))
 

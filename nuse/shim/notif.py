@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 import select
+import signal
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +19,14 @@ _NOTIF = struct.Struct("=QIIiIQ6Q")  # id, pid, flags, seccomp_data: nr, arch, i
 _RESPONSE = struct.Struct("=QqiI")  # id, value, error, flags
 _ADDFD = struct.Struct("=QIIII")  # id, flags, srcfd, newfd, newfd_flags
 _ID = struct.Struct("=Q")
+_ALL_SIGNALS = signal.valid_signals()
 _ZEROES = bytes(_NOTIF.size)
 assert _NOTIF.size == 80
-_GONE = (errno.ENOENT, errno.EINPROGRESS)
+_GONE = (
+    errno.ENOENT,
+    errno.EINPROGRESS,
+    errno.ESRCH,
+)  # no such call; answered; interrupted before it took what we gave
 
 
 def _ioctl(fd: int, request: int, arg: bytes | bytearray) -> Any:
@@ -34,12 +40,17 @@ def _ioctl(fd: int, request: int, arg: bytes | bytearray) -> Any:
 
 @dataclass(slots=True, eq=False)
 class Notification:
-    """One stopped system call. `args` are the six raw registers."""
+    """One stopped system call. `args` are the six raw registers.
+
+    `witness` is an int that serving the call has changed in the program: its address and new value (restart.py).
+    """
 
     id: int
     tid: int
     nr: int
     args: tuple[int, int, int, int, int, int]
+    ip: int  # where the task goes on
+    witness: tuple[int, int] | None = None
 
 
 class Listener:
@@ -70,8 +81,8 @@ class Listener:
             raw = _ioctl(self.fd, abi.SECCOMP_IOCTL_NOTIF_RECV, _ZEROES)
         except OSError:
             return None
-        ident, tid, _, nr, _, _, *args = _NOTIF.unpack(raw)
-        return Notification(ident, tid, nr, tuple(args))
+        ident, tid, _, nr, _, ip, *args = _NOTIF.unpack(raw)
+        return Notification(ident, tid, nr, tuple(args), ip)
 
     def hung_up(self) -> bool:
         """No task is left under the filter."""
@@ -110,14 +121,19 @@ class Listener:
         return self._send(_RESPONSE.pack(ident, 0, 0, abi.SECCOMP_USER_NOTIF_FLAG_CONTINUE))
 
     def give(self, ident: int, fd: int, *, cloexec: bool) -> int:
-        """Install a copy of our `fd` in the program; the call goes on waiting for its answer, that number.
+        """Install a copy of our `fd` in the program and answer with its number, in one step: both are done, or none.
 
-        Not in one step with the answer (SECCOMP_ADDFD_FLAG_SEND): if anything interrupts this ioctl, be it only work
-        that the kernel has for our task, Linux takes the descriptor back and answers 0 all the same.
+        Returns the number, −1 if nobody waits. Raises OSError if the program cannot have one more (EMFILE).
 
-        Returns −1 if nobody waits. Raises OSError if the program cannot have one more (EMFILE).
+        All signals wait meanwhile: if anything interrupts this ioctl, Linux takes the descriptor back and answers 0 all
+        the same. (nuse/loop.py keeps away what else would interrupt it.)
         """
-        return self._addfd(_ADDFD.pack(ident, 0, fd, 0, O_CLOEXEC if cloexec else 0))
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
+        try:
+            flags = abi.SECCOMP_ADDFD_FLAG_SEND
+            return self._addfd(_ADDFD.pack(ident, flags, fd, 0, O_CLOEXEC if cloexec else 0))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def replace(self, ident: int, fd: int, number: int, *, cloexec: bool) -> bool:
         """Put a copy of our `fd` in place of the program's descriptor `number`; the call goes on waiting."""

@@ -4,13 +4,13 @@ import asyncio
 import errno
 import logging
 import struct
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nuse.shim import memory, sockaddr
 from nuse.shim.fdtable import file_name
 from nuse.shim.notif import Listener, Notification
+from nuse.shim.restart import NotYet, Restarts
 from stack.errors import StackError
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("nuse.shim")
 
 CONTINUE = 1 << 62  # a handler's result: the kernel is to do it
+A_MOMENT = 0.001  # seconds
 LATER = None  # a handler's result: answered already, or when something happens
-RESTART_WITHIN = 1.0  # seconds in which an interrupted call's restart is recognised
 _INT = struct.Struct("=i")
 
 
@@ -55,7 +55,7 @@ class Session:
         self.closed: asyncio.Future[None] = hub.loop.create_future()
         self.calls = 0
         self._handlers = handlers
-        self._lost: dict[int, tuple[Notification, int, float]] = {}  # task → answered, but nobody waited
+        self._restarts = Restarts()
         hub.loop.add_reader(self.listener.watched, self._on_readable)
 
     def _on_readable(self) -> None:
@@ -75,7 +75,11 @@ class Session:
         older = self.pending.get(n.tid)
         if older is not None:  # a task makes one call at a time, so that one was interrupted
             older.drop()
-        result = self._restarted(n) if self._lost else LATER
+        try:
+            result = self._restarts.result_for(n)
+        except NotYet:
+            self.hub.loop.call_later(A_MOMENT, self.again, n)
+            return
         if result is LATER:
             result = self._handle(n)
         if result is LATER:
@@ -85,10 +89,19 @@ class Session:
         else:
             self.answer(n, result)
 
-    def answer(self, n: Notification, result: int) -> None:
+    def answer(self, n: Notification, result: int) -> bool:
         """Answer a call whose work is done; if a signal interrupted it, its restart will get the result."""
+        if self.reply(n, result):
+            return True
+        self._restarts.lost(n, result)
+        return False
+
+    def reply(self, n: Notification, result: int) -> bool:
+        """Answer a call; False if nobody waits any more and the caller has to undo it."""
         if not self.listener.reply(n.id, result):
-            self._lost[n.tid] = (n, result, time.monotonic())
+            return False
+        self._restarts.answered(n, result)
+        return True
 
     def _handle(self, n: Notification) -> int | None:
         try:
@@ -100,15 +113,6 @@ class Session:
         except Exception:  # our bug must not leave the program waiting for ever
             log.exception("system call %d of task %d", n.nr, n.tid)
             return -errno.EIO
-
-    def _restarted(self, n: Notification) -> int | None:
-        """The result of the same task's last call, if it was lost to a signal and this is its restart."""
-        lost = self._lost.pop(n.tid, None)
-        if lost is None:
-            return LATER
-        before, result, when = lost
-        same = before.nr == n.nr and before.args == n.args and time.monotonic() - when < RESTART_WITHIN
-        return result if same else LATER
 
     # ------------------------------------------------------------------ what handlers ask
 
@@ -161,7 +165,13 @@ class Session:
             raise StackError(errno.EINVAL, f"room {room} for an address")
         if room:
             self.write(n, address, raw[:room])
-        self.write_int(n, length_at, len(raw))
+        self.write_length(n, length_at, room, len(raw))
+
+    def write_length(self, n: Notification, address: int, before: int, length: int) -> None:
+        """A length in place of the room that the program gave."""
+        self.write_int(n, address, length)
+        if length != before:
+            n.witness = (address, length)
 
     def capable(self, tid: int, capability: int) -> bool:
         """The task has an effective capability."""

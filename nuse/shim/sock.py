@@ -109,7 +109,7 @@ class Pending:
     def finish(self, value: int) -> bool:
         """Answer; False if nobody waits any more."""
         self.drop()
-        return self.session.listener.reply(self.n.id, value)
+        return self.session.reply(self.n, value)
 
     def drop(self) -> None:
         """Wait no longer, without an answer."""

@@ -66,7 +66,7 @@ def sys_socket(s: Session, n: Notification) -> int | None:
         stream = StreamSocket(s.hub, v6, proto or socket.IPPROTO_TCP, ours, name)
         stream.hint = (n.tid, given)
         stream.mptcp = proto == IPPROTO_MPTCP or upgrades(s.hub, s.policy)
-        return given
+        return LATER
     stack = s.hub.stack
     if kind == socket.SOCK_RAW:
         endpoint = stack.raw.open(v6, proto)
@@ -75,7 +75,7 @@ def sys_socket(s: Session, n: Notification) -> int | None:
     else:
         endpoint = stack.icmp.open_echo(v6)
     DatagramSocket(s.hub, v6, proto or socket.IPPROTO_UDP, ours, name, endpoint, kind).hint = (n.tid, given)
-    return given
+    return LATER
 
 
 def sys_bind(s: Session, n: Notification) -> int | None:

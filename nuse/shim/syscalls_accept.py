@@ -70,13 +70,13 @@ class _Accept(Pending):
         try:
             _hand_over(self.session, self.n, self._sock, conn, self._flags)
         except OSError as error:
-            self.session.listener.reply(self.n.id, -(error.errno or errno.EIO))
+            self.session.reply(self.n, -(error.errno or errno.EIO))
         except Interrupted:
             pass
 
 
 def _hand_over(s: Session, n: Notification, sock: StreamSocket, conn: Any, flags: int) -> None:
-    """Make a carrier for `conn`, write the peer's address, install the descriptor. Undone if the program is not there.
+    """Make a carrier for `conn`, write the peer's address, answer with the descriptor; all undone if nobody is there.
 
     As in Linux a bad address pointer costs the connection, while a full descriptor table leaves it queued.
     """
@@ -112,4 +112,3 @@ def _hand_over(s: Session, n: Notification, sock: StreamSocket, conn: Any, flags
     child.hint = (n.tid, given)
     inherit(sock, child)
     child.adopt(conn)
-    s.answer(n, given)

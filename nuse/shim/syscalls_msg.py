@@ -195,7 +195,7 @@ class _Receive(Pending):
         except Interrupted:
             self._sock.give_back(entry, whole)
             return
-        if not self.session.listener.reply(self.n.id, result) or self._flags & MSG_PEEK:
+        if not self.session.reply(self.n, result) or self._flags & MSG_PEEK:
             self._sock.give_back(entry, whole)
 
 
