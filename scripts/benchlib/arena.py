@@ -86,14 +86,16 @@ class Arena:
         for child in self._children:
             _stop(child)
         for name in (self.peer_ns, self.server_ns):
-            _remove_namespace(name)
+            remove_namespace(name)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def run(self, namespace: str, command: list[str], timeout: float = 60) -> str:
         """Output of a command in a namespace."""
-        done = subprocess.run(
-            ["ip", "netns", "exec", namespace, *command], check=False, capture_output=True, text=True, timeout=timeout
-        )
+        words = ["ip", "netns", "exec", namespace, *command]
+        try:
+            done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            raise BenchError(f"{' '.join(command)}: no end after {timeout:.0f} s") from None
         if done.returncode:
             raise BenchError(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}")
         return done.stdout
@@ -111,10 +113,12 @@ class Arena:
         _stop(child)
         return (self.directory / f"log{self._children.index(child)}").read_text(errors="replace")
 
-    def measure(self, verb: str, addr: str, seconds: float, cpu: int | None = None) -> dict[str, Any]:
+    def measure(
+        self, verb: str, addr: str, seconds: float, cpu: int | None = None, *, mptcp: bool = False
+    ) -> dict[str, Any]:
         """One run of peer.c's client."""
         pin = [] if cpu is None else ["taskset", "-c", str(cpu)]
-        words = [*pin, str(self.peer), verb, addr, str(PORT), str(seconds)]
+        words = [*pin, str(self.peer), verb, addr, str(PORT), str(seconds), *(["mptcp"] if mptcp else [])]
         result: dict[str, Any] = json.loads(self.run(self.peer_ns, words, timeout=seconds * 4 + 30))
         return result
 
@@ -167,7 +171,7 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
         child.wait()
 
 
-def _remove_namespace(name: str) -> None:
+def remove_namespace(name: str) -> None:
     pids = subprocess.run(["ip", "netns", "pids", name], check=False, capture_output=True, text=True).stdout.split()
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
@@ -184,7 +188,7 @@ def _remove_leftovers() -> None:
     for line in listed.splitlines():
         name = line.split()[0] if line.split() else ""
         if name.startswith(PREFIX) and not _is_bench(name.removeprefix(PREFIX).split("-")[0]):
-            _remove_namespace(name)
+            remove_namespace(name)
     for directory in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
         if not _is_bench(directory.name.removeprefix(PREFIX).split("-")[0]):
             shutil.rmtree(directory, ignore_errors=True)

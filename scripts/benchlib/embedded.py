@@ -1,6 +1,6 @@
 """The tightest embedded server: a Stack and a Driver, no asyncio transports. Runs as a process of its own.
 
-    python -m benchlib.embedded DEVICE ADDR PORT [--no-offload] [--cpu N] [--mtu N]
+    python -m benchlib.embedded DEVICE ADDR PORT [--no-offload] [--mptcp] [--cpu N] [--mtu N]
 
 The three ports of `peer serve`: PORT swallows, PORT+1 gushes, PORT+2 echoes. SIGUSR1 prints counters.
 """
@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 
+from mptcp.host import MptcpHost
 from nuse.driver import Driver
 from nuse.loop import monotonic_ns, run
 from nuse.tun import Tun
@@ -71,9 +72,9 @@ class Echo(Sink):
 class Acceptor:
     """Owner of a listener."""
 
-    def __init__(self, stack: Stack, addr: bytes, port: int, kind: type[Sink]) -> None:
+    def __init__(self, stack: Stack, mptcp: MptcpHost | None, addr: bytes, port: int, kind: type[Sink]) -> None:
         self.kind = kind
-        self.listener = stack.tcp.listen(stack.tcp.bind(addr, port), 128)
+        self.listener = (mptcp or stack.tcp).listen(stack.tcp.bind(addr, port), 128)
         self.listener.owner = self
 
     def on_events(self, _mask: int) -> None:
@@ -89,6 +90,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("addr")
     parser.add_argument("port", type=int)
     parser.add_argument("--no-offload", action="store_true")
+    parser.add_argument("--mptcp", action="store_true")
     parser.add_argument("--cpu", type=int)
     parser.add_argument("--mtu", type=int, default=1500)
     return parser.parse_args(argv)
@@ -105,11 +107,14 @@ async def main(args: argparse.Namespace) -> None:
     link = stack.add_link(tun.name, addrs=[(own, 24)], mtu=args.mtu, offload=tun.offload)
     driver = Driver(stack)
     driver.attach(link, tun)
+    mptcp = MptcpHost(stack) if args.mptcp else None
     for offset, kind in enumerate((Sink, Source, Echo)):
-        Acceptor(stack, own, args.port + offset, kind)
+        Acceptor(stack, mptcp, own, args.port + offset, kind)
 
     def show() -> None:
         counters = {name: value for name, value in mib_items(stack.mib) if value}
+        if mptcp is not None:
+            counters |= {name: value for name, value in mib_items(mptcp.mib) if value}
         print(counters, link.stats, file=sys.stderr)
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, show)

@@ -2,11 +2,12 @@
  *
  *   peer serve ADDR PORT          PORT swallows, PORT+1 gushes, PORT+2 echoes; one connection at a time each
  *   peer send ADDR PORT SECONDS   write until the time is up, then wait for the other end to have it all
- *   peer recv ADDR PORT SECONDS   read for so long
+ *   peer recv ADDR PORT SECONDS   read for so long; also says how long it got nothing, at worst
  *   peer ping ADDR PORT SECONDS   1-byte round trips over one connection
  *   peer crr  ADDR PORT SECONDS   connect, 1-byte echo, close
  *
- * PORT is that of `serve` in all of them. Prints one line of JSON.
+ * PORT is that of `serve` in all of them. One more word, `mptcp`, makes the sockets those of Multipath TCP. Prints one
+ * line of JSON.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -21,9 +22,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
 #define CHUNK (256 * 1024)
 #define SAMPLES 2000000
 static char buffer[CHUNK];
+static int protocol = IPPROTO_TCP;
 
 static long long now(void)
 {
@@ -49,7 +54,7 @@ static struct sockaddr_in where(const char *addr, int port)
 static void serve(const char *addr, int port, int kind)
 {
     struct sockaddr_in sa = where(addr, port + kind);
-    int one = 1, listener = socket(AF_INET, SOCK_STREAM, 0);
+    int one = 1, listener = socket(AF_INET, SOCK_STREAM, protocol);
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     if (bind(listener, (struct sockaddr *)&sa, sizeof sa) || listen(listener, 128))
         die("listen");
@@ -76,7 +81,7 @@ static int dial(const char *addr, int port)
 {
     struct sockaddr_in sa = where(addr, port);
     for (int try = 0;; try++) {
-        int fd = socket(AF_INET, SOCK_STREAM, 0);
+        int fd = socket(AF_INET, SOCK_STREAM, protocol);
         if (!connect(fd, (struct sockaddr *)&sa, sizeof sa))
             return fd;
         if (try >= 100)
@@ -117,7 +122,7 @@ static void crr(const char *addr, int port, long long length)
     close(dial(addr, port + 2));
     long long begun = now();
     while (now() - begun < length) {
-        int fd = socket(AF_INET, SOCK_STREAM, 0);
+        int fd = socket(AF_INET, SOCK_STREAM, protocol);
         if (connect(fd, (struct sockaddr *)&sa, sizeof sa) || write(fd, buffer, 1) != 1 || read(fd, buffer, 1) != 1)
             die("crr");
         close(fd);
@@ -128,12 +133,18 @@ static void crr(const char *addr, int port, long long length)
 
 static void bulk(const char *addr, int port, long long length, int sending)
 {
+    struct timeval patience = {.tv_sec = 15};
     int fd = dial(addr, port + !sending);
-    long long begun = now(), bytes = 0, got;
-    while (now() - begun < length) {
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    long long begun = now(), last = begun, gap = 0, bytes = 0, got;
+    while (last - begun < length) {
         got = sending ? write(fd, buffer, CHUNK) : read(fd, buffer, CHUNK);
         if (got <= 0)
             die("bulk");
+        long long t = now();
+        if (bytes && t - last > gap)
+            gap = t - last;
+        last = t;
         bytes += got;
     }
     if (sending) { /* what is still in buffers counts once it has arrived */
@@ -142,12 +153,17 @@ static void bulk(const char *addr, int port, long long length, int sending)
             ;
     }
     double seconds = (now() - begun) / 1e9;
-    printf("{\"gbit_s\": %.4f, \"bytes\": %lld, \"seconds\": %.3f}\n", bytes * 8 / seconds / 1e9, bytes, seconds);
+    printf("{\"gbit_s\": %.4f, \"bytes\": %lld, \"seconds\": %.3f, \"gap_ms\": %.1f}\n", bytes * 8 / seconds / 1e9, bytes,
+           seconds, gap / 1e6);
 }
 
 int main(int argc, char **argv)
 {
     signal(SIGPIPE, SIG_IGN);
+    if (argc > 1 && !strcmp(argv[argc - 1], "mptcp")) {
+        protocol = IPPROTO_MPTCP;
+        argc--;
+    }
     if (argc == 4 && !strcmp(argv[1], "serve")) {
         for (int kind = 0; kind < 2; kind++)
             if (!fork()) {
@@ -157,7 +173,7 @@ int main(int argc, char **argv)
         serve(argv[2], atoi(argv[3]), 2);
     }
     if (argc != 5) {
-        fprintf(stderr, "usage: peer serve ADDR PORT | peer send|recv|ping|crr ADDR PORT SECONDS\n");
+        fprintf(stderr, "usage: peer serve ADDR PORT [mptcp] | peer send|recv|ping|crr ADDR PORT SECONDS [mptcp]\n");
         return 2;
     }
     int port = atoi(argv[3]);

@@ -17,16 +17,29 @@ READY_S = 15.0
 def kernel(arena: Arena, offload: bool, pinned: bool) -> Iterator[str]:
     """peer.c on the kernel's own TCP over veth."""
     arena.set_veth_offload(offload)
-    with _served(arena, arena.server_ns, [*_pin(pinned), str(arena.peer), "serve", "10.99.0.2", str(PORT)]):
+    with serve_kernel(arena, arena.server_ns, "10.99.0.2", pinned=pinned):
+        yield "10.99.0.2"
+
+
+@contextmanager
+def kernel_mptcp(arena: Arena, offload: bool, pinned: bool) -> Iterator[str]:
+    """The same on the kernel's Multipath TCP, one subflow."""
+    arena.set_veth_offload(offload)
+    with serve_kernel(arena, arena.server_ns, "10.99.0.2", pinned=pinned, mptcp=True):
         yield "10.99.0.2"
 
 
 @contextmanager
 def embedded(arena: Arena, offload: bool, pinned: bool) -> Iterator[str]:
     """benchlib.embedded on a TUN device."""
-    command = [sys.executable, "-m", "benchlib.embedded", "benchtun0", "10.64.0.2", str(PORT)]
-    command += [] if offload else ["--no-offload"]
-    with _served(arena, arena.peer_ns, [*_pin(pinned), *command]):
+    with serve_embedded(arena, arena.peer_ns, "benchtun0", "10.64.0.2", offload=offload, pinned=pinned):
+        yield "10.64.0.2"
+
+
+@contextmanager
+def embedded_mptcp(arena: Arena, offload: bool, pinned: bool) -> Iterator[str]:
+    """The same with Multipath TCP, one subflow."""
+    with serve_embedded(arena, arena.peer_ns, "benchtun0", "10.64.0.2", offload=offload, pinned=pinned, mptcp=True):
         yield "10.64.0.2"
 
 
@@ -37,11 +50,46 @@ def shim(arena: Arena, offload: bool, pinned: bool) -> Iterator[str]:
     command = [sys.executable, "-m", "nuse", "run", "--link", link]
     command += [] if offload else ["--no-offload"]
     command += ["--", str(arena.peer), "serve", "10.65.0.2", str(PORT)]
-    with _served(arena, arena.peer_ns, [*_pin(pinned), *command]):
+    with _served(arena, arena.peer_ns, [*_pin(pinned), *command], "10.65.0.2"):
         yield "10.65.0.2"
 
 
 VARIANTS = {"kernel": kernel, "embedded": embedded, "shim": shim}
+MPTCP_VARIANTS = {
+    "kernel": kernel,
+    "kernel mptcp": kernel_mptcp,
+    "embedded": embedded,
+    "embedded mptcp": embedded_mptcp,
+}
+
+
+@contextmanager
+def serve_kernel(
+    arena: Arena, namespace: str, addr: str, *, pinned: bool = False, mptcp: bool = False
+) -> Iterator[None]:
+    """peer.c serves in a namespace."""
+    command = [str(arena.peer), "serve", addr, str(PORT), *(["mptcp"] if mptcp else [])]
+    with _served(arena, namespace, [*_pin(pinned), *command], addr):
+        yield
+
+
+@contextmanager
+def serve_embedded(
+    arena: Arena,
+    namespace: str,
+    device: str,
+    addr: str,
+    *,
+    offload: bool = True,
+    pinned: bool = False,
+    mptcp: bool = False,
+) -> Iterator[None]:
+    """benchlib.embedded serves on a TUN device of a namespace."""
+    command = [sys.executable, "-m", "benchlib.embedded", device, addr, str(PORT)]
+    command += [] if offload else ["--no-offload"]
+    command += ["--mptcp"] if mptcp else []
+    with _served(arena, namespace, [*_pin(pinned), *command], addr):
+        yield
 
 
 def _pin(pinned: bool) -> list[str]:
@@ -49,9 +97,8 @@ def _pin(pinned: bool) -> list[str]:
 
 
 @contextmanager
-def _served(arena: Arena, namespace: str, command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+def _served(arena: Arena, namespace: str, command: list[str], addr: str) -> Iterator[subprocess.Popen[bytes]]:
     server = arena.start(namespace, command)
-    addr = command[-2] if "serve" in command else "10.64.0.2"
     _wait_ready(arena, server, addr)
     try:
         yield server

@@ -1,0 +1,152 @@
+"""What Multipath TCP promises, measured for the kernel and for this stack in turns: `scripts/bench mptcp`.
+
+    one subflow      its throughput as a part of plain TCP's, same end, no shaping
+    two links        throughput as a part of twice what plain TCP gets over one of them
+    silent death     the longest time that a receiver got nothing while the path in use died without a word
+
+The peer is the kernel in all of them; "kernel" and "nuse" is who serves, so who sends in `out` and in a silent death.
+"""
+
+import json
+import platform
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchlib.arena import Arena, BenchError
+from benchlib.paths import Paths
+from benchlib.variants import MPTCP_VARIANTS
+
+WAYS = {"in": "send", "out": "recv"}
+WHO = {"kernel": "kernel", "embedded": "nuse"}
+DEATHS = {"both regular": "subflow", "the other a backup": "subflow backup"}
+STALL_GOAL = "< 100 ms"
+
+
+class Figures:
+    """Samples under (figure, who)."""
+
+    def __init__(self) -> None:
+        self.samples: dict[tuple[str, str], list[float]] = defaultdict(list)
+
+    def add(self, figure: str, who: str, value: float) -> None:
+        self.samples[figure, who].append(value)
+        print(f"  {figure:34} {who:14} {value:8.3f}", file=sys.stderr)
+
+    def median(self, figure: str, who: str) -> float | None:
+        values = self.samples.get((figure, who))
+        return statistics.median(values) if values else None
+
+    def ratio(self, top: tuple[str, str], bottom: tuple[str, str], factor: float = 1) -> float | None:
+        over, under = self.median(*top), self.median(*bottom)
+        return None if over is None or not under else over / under / factor
+
+
+def measure(figures: Figures, rounds: int, seconds: float, mbit: int) -> list[str]:
+    """Take all samples; returns what could not be measured."""
+    failures: list[str] = []
+    for number in range(rounds):
+        print(f"round {number + 1} of {rounds}", file=sys.stderr)
+        for part in (_one_subflow, lambda f, s: _paths(f, s, mbit)):
+            try:
+                part(figures, seconds)
+            except BenchError as exc:
+                failures.append(str(exc))
+    return failures
+
+
+def _one_subflow(figures: Figures, seconds: float) -> None:
+    with Arena() as arena:
+        for name, variant in MPTCP_VARIANTS.items():
+            with variant(arena, True, False) as addr:
+                for way, verb in WAYS.items():
+                    result = arena.measure(verb, addr, seconds, mptcp="mptcp" in name)
+                    figures.add(f"one subflow, {way}, Gbit/s", name, result["gbit_s"])
+
+
+def _paths(figures: Figures, seconds: float, mbit: int) -> None:
+    with Paths(mbit) as paths:
+        serve: dict[str, Callable[[], AbstractContextManager[str]]] = {
+            "kernel": paths.kernel,
+            "embedded": paths.embedded,
+        }
+        for who, server in serve.items():
+            with server() as addr:
+                for way, verb in WAYS.items():
+                    paths.second_path("")
+                    alone = paths.measure(verb, addr, seconds)
+                    figures.add(f"one link, TCP, {way}, Gbit/s", who, alone["gbit_s"])
+                    paths.second_path("subflow")
+                    both = paths.measure(verb, addr, seconds, mptcp=True)
+                    figures.add(f"two links, {way}, Gbit/s", who, both["gbit_s"])
+                for name, how in DEATHS.items():
+                    paths.second_path(how)
+                    figures.add(f"silent death, {name}, ms", who, paths.measure_stall(addr, seconds)["gap_ms"])
+
+
+def rows(figures: Figures) -> list[dict[str, object]]:
+    """One a figure: what it is, the kernel's and ours, what is wanted."""
+    found: list[dict[str, object]] = []
+    for way in WAYS:
+        name = f"one subflow, {way}, Gbit/s"
+        found.append(
+            {
+                "figure": f"one subflow, {way}, × own TCP",
+                "goal": "≥ 0.9",
+                **{
+                    shown: figures.ratio((name, f"{who} mptcp"), (name, who)) for who, shown in WHO.items()
+                },
+            }
+        )
+    for way in WAYS:
+        top, bottom = f"two links, {way}, Gbit/s", f"one link, TCP, {way}, Gbit/s"
+        found.append(
+            {
+                "figure": f"two links, {way}, × their sum",
+                "goal": "≥ 0.95",
+                **{shown: figures.ratio((top, who), (bottom, "kernel"), 2) for who, shown in WHO.items()},
+            }
+        )
+    for death in DEATHS:
+        name = f"silent death, {death}, ms"
+        found.append(
+            {
+                "figure": f"{name}, median",
+                "goal": STALL_GOAL,
+                **{shown: figures.median(name, who) for who, shown in WHO.items()},
+            }
+        )
+        found.append(
+            {
+                "figure": f"{name}, worst",
+                "goal": STALL_GOAL,
+                **{shown: max(figures.samples.get((name, who), [0.0])) for who, shown in WHO.items()},
+            }
+        )
+    return found
+
+
+def table(found: list[dict[str, object]], failures: list[str]) -> str:
+    """For people."""
+    lines = [f"{'':44} {'kernel':>8} {'nuse':>8}  goal"]
+    for row in found:
+        values = " ".join(f"{row[who]:8.2f}" if isinstance(row[who], float) else f"{'-':>8}" for who in WHO.values())
+        lines.append(f"{row['figure']!s:44} {values}  {row['goal']}")
+    return "\n".join(lines + [f"not measured: {why}" for why in failures])
+
+
+def write(path: Path, figures: Figures, found: list[dict[str, object]], failures: list[str]) -> None:
+    """For machines."""
+    document = {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "rows": found,
+        "samples": [{"figure": name, "who": who, "values": each} for (name, who), each in figures.samples.items()],
+        "failures": failures,
+    }
+    path.write_text(json.dumps(document, indent=1) + "\n")
