@@ -88,7 +88,8 @@ class MptcpConn:
         self.tx = Send(self)
         self.why: deque[str] = deque(maxlen=MAX_WHY)
         self.acked_to = 0  # the DATA_ACK that the peer was told last
-        self.retransmit_at: Nanos = NEVER
+        self.retransmit_at: Nanos = NEVER  # when to look whether the peer is silent at the data level
+        self.progress_at: Nanos = 0  # its last DATA_ACK of something new
         self.watch_at: Nanos = NEVER  # when to look whether a subflow is silent
         self.end_at: Nanos = NEVER  # when patience ends: for a subflow to come back, for the peer's DATA_FIN
         self.heap_at: Nanos = NEVER
@@ -333,15 +334,18 @@ class MptcpConn:
     def arm_retransmit(self, now: Nanos) -> None:
         """Text is on its way: start the data-level timer unless it runs."""
         if self.retransmit_at == NEVER:
+            self.progress_at = now
             self.retransmit_at = now + self.tx.retransmit_after()
             self.host.note_deadline(self)
         if self.watch_at == NEVER and len(self.subflows) > 1:
             self.watch_at = now + WATCH_FIRST
             self.host.note_deadline(self)
 
-    def rearm_retransmit(self, now: Nanos) -> None:
-        """Progress: start it afresh, or stop it."""
-        self.retransmit_at = now + self.tx.retransmit_after() if self.tx.una < self.tx.nxt else NEVER
+    def on_progress(self, now: Nanos) -> None:
+        """The data-level timer begins anew, or stops. It is not moved, but looks at the time of this when it rings."""
+        self.progress_at = now
+        if self.tx.una >= self.tx.nxt:
+            self.retransmit_at = NEVER
 
     def watch(self, now: Nanos) -> None:
         """Where there are several paths, look for those that fell silent, and when to look again."""
@@ -364,8 +368,9 @@ class MptcpConn:
         if self.rx.unmapped_at <= now:
             self.rx.patience_ends(now)
         if self.retransmit_at <= now:
-            self.retransmit_at = NEVER
-            if self.tx.timer_passed(now):
+            due = self.progress_at + self.tx.retransmit_after()
+            self.retransmit_at = due if due > now else NEVER
+            if due <= now and self.tx.timer_passed(now):
                 self.arm_retransmit(now)
         if self.paths is not None and self.paths.deadline <= now:
             self.paths.on_timeout(now)

@@ -45,6 +45,7 @@ class Send:
         self.small = 0  # end of the last piece below a segment (Minshall's Nagle)
         self.again: list[tuple[int, int, int]] = []  # ranges to send once more, and the subflow that has them already
         self.stalled = False
+        self.held_back = False  # a subflow could carry what waits, but Nagle, the window or the scheduler says no
         self.retransmitted = 0  # how often text went over one more subflow, and how much
         self.bytes_retransmitted = 0
         self.helped = 0  # text before this was carried by a faster path than it had first
@@ -100,9 +101,11 @@ class Send:
             return False
         queued = self.queue.end - self.nxt
         window = self.right - self.nxt
-        if queued > 0 >= window and self.una == self.nxt:
-            self._probe(sub, now)
-            return False
+        if queued > 0 >= window:
+            self.held_back = True
+            if self.una == self.nxt:
+                self._probe(sub, now)
+                return False
         room = sub.room
         if not room:
             waiting = (queued > 0 and window > 0) or bool(self.again)
@@ -123,10 +126,12 @@ class Send:
         size = min(queued, window)
         mss = sub.mss
         if size < mss and size == queued and not self._may_send_partial():
+            self.held_back = True
             return False
         if len(meta.subflows) > 1:
             chosen = meta.choose(SendState(window, queued), now)
             if chosen is not sub:
+                self.held_back = True
                 if chosen is not None and chosen.room:
                     meta.host.stack.tcp.mark(chosen.conn)
                 return False
@@ -313,7 +318,8 @@ class Send:
         opened = right > self.right
         self.right = max(self.right, right)
         if ack <= self.una:
-            if opened:
+            if opened and self.held_back:
+                self.held_back = False
                 self.meta.wake_subflows()
             return
         self.una = ack
@@ -324,10 +330,12 @@ class Send:
         if self.stalled and 3 * len(queue) < 2 * self.size():
             self.stalled = False
             meta.post(WRITABLE)
-        meta.rearm_retransmit(now)
+        meta.on_progress(now)
         if self.fin != NO_FIN and ack > self.fin:
             meta.on_fin_acked(now)
-        meta.wake_subflows()
+        if self.held_back:
+            self.held_back = False
+            meta.wake_subflows()
 
     def plain_progress(self, sub: "Subflow", now: Nanos) -> None:
         """Without DATA_ACKs the subflow's own acknowledgments count."""

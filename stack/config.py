@@ -130,6 +130,12 @@ class Sysctl:
     tcp_min_tso_segs: int = knob(
         "net.ipv4.tcp_min_tso_segs", 2, "segments in the smallest super-segment of a paced connection", low=1, high=44
     )
+    tcp_tso_win_divisor: int = knob(
+        "net.ipv4.tcp_tso_win_divisor",
+        3,
+        "part of the window that is worth a packet where an ACK is about to open more of it; 0: three segments are",
+        high=255,
+    )
     tcp_min_rtt_wlen: int = knob(
         "net.ipv4.tcp_min_rtt_wlen", 300, "seconds that the minimum round-trip time is taken over", high=86400
     )

@@ -97,9 +97,7 @@ def rows(figures: Figures) -> list[dict[str, object]]:
             {
                 "figure": f"one subflow, {way}, × own TCP",
                 "goal": "≥ 0.9",
-                **{
-                    shown: figures.ratio((name, f"{who} mptcp"), (name, who)) for who, shown in WHO.items()
-                },
+                **{shown: figures.ratio((name, f"{who} mptcp"), (name, who)) for who, shown in WHO.items()},
             }
         )
     for way in WAYS:

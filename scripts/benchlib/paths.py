@@ -109,4 +109,3 @@ class Paths(Arena):
         finally:
             cutter.join()
             self.mend()
-

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from stack.errors import StackError
 from stack.events import CLOSED as EV_CLOSED
 from stack.events import FAILED, WRITABLE
-from stack.ip.link import Link
+from stack.ip.link import IP_MAX, Link
 from stack.seq import MASK32
 from stack.tcp.castate import Recovery, window
 from stack.tcp.cc import make_congestion_control
 from stack.tcp.cc.base import CongestionControl, RateSample
+from stack.tcp.defer import should_wait
 from stack.tcp.ecn import Ecn, on_new_cc
 from stack.tcp.extension import ExtraOptions, TcpExtension
 from stack.tcp.fastopen import ClientOpen, ServerOpen
@@ -585,11 +586,19 @@ class TcpConn:
         return max(out - self.recovery.reno_sacked, 0)
 
     def room(self) -> int:
-        """Bytes beyond what is queued that congestion control and the peer's window would let out now; may be < 0."""
+        """Bytes beyond what is queued that congestion control and the peer's window would let out now; may be < 0.
+
+        0 as well where it is better to let the window grow a little first (stack/tcp/defer.py).
+        """
         tcb = self.tcb
         cwnd = window(self) if self.recovery.ca else self.cc.cwnd
+        flight = self.in_flight()
         unsent = self.sendq.end - tcb.snd_nxt
-        return min(cwnd - self.in_flight(), tcb.snd_una + tcb.snd_wnd - tcb.snd_nxt) - unsent
+        room = min(cwnd - flight, tcb.snd_una + tcb.snd_wnd - tcb.snd_nxt) - unsent
+        mss = tcb.mss_cache
+        if mss < room < IP_MAX and flight and self.link.offload and should_wait(self, room, mss, self.demux.clock):
+            return 0
+        return room
 
     def in_flight_at(self, seq: int) -> bool:
         """True if a segment with this wire sequence number may be on its way to the peer, RFC 5927 §4.1."""

@@ -17,6 +17,7 @@ from stack.tcp import timers as T
 from stack.tcp.accecn import FIRST_OPTION, syn_flags
 from stack.tcp.castate import NEW_FIRST, NEW_ONLY, RECOVERY, REDUCING, window
 from stack.tcp.cwv import before_burst, program_is_the_limit, window_is_the_limit
+from stack.tcp.defer import should_wait
 from stack.tcp.ecn import Ecn
 from stack.tcp.fastopen import ClientOpen, text_in_syn
 from stack.tcp.fastopen import option as fastopen_option
@@ -319,8 +320,14 @@ def _fresh(conn: "TcpConn", now: Nanos) -> Packet | None:
     usable = tcb.snd_una + tcb.snd_wnd - nxt
     if conn.mtu_search is not None and (probe := next_probe(conn, unsent, room, usable, now)):
         return _send_new(conn, nxt, probe, False, now, whole=True)
+    most = _max_payload(conn, mss)
+    limit = min(room, usable)
+    if mss < limit < unsent and limit < most and flight and should_wait(conn, limit, mss, now):
+        if room <= usable:
+            window_is_the_limit(conn, now)
+        return None
     force, conn.force_push = conn.force_push, False
-    size = min(unsent, usable, max(room, mss), _max_payload(conn, mss))
+    size = min(unsent, usable, max(room, mss), most)
     if conn.snd_up > nxt:
         size = min(size, mss)  # whoever cuts a super-segment would repeat the urgent pointer
     if size >= mss:
