@@ -5,9 +5,12 @@ Python pays per packet, so a batch is coalesced before the stack sees it. Two th
 - consecutive data segments of a flow (as tcp_gro_receive: same ACK, same options, no flag but PSH). On a device
   without offload that is the difference between 0.5 and more than 1 Gbit/s;
 - a pure ACK and the next one that acknowledges more (as tcp_add_backlog does with packets that wait for a busy socket).
-  A bulk sender gets one ACK for each super-segment it sent, and each costs the stack 10 µs or more.
+  A bulk sender gets an ACK for each super-segment it sent, or for each two segments where a device on the way cut
+  those, and each costs the stack 10 µs or more, ten times that with MPTCP. A DATA_ACK (RFC 8684 §3.3.2) gives way to a
+  later one as the acknowledgment itself does.
 
-Duplicate ACKs, ACKs with SACK blocks or an AccECN option and everything with SYN, FIN, RST or URG pass as they are.
+Duplicate ACKs, ACKs with SACK blocks, an AccECN option or more of MPTCP than a DATA_ACK, and everything with SYN, FIN,
+RST or URG pass as they are.
 What becomes one has the same ECN field and the same ACE flags (RFC 9768; ECE and CWR of RFC 3168 are two of them), and
 a pure ACK that is itself marked stays alone: the receiver counts packets. Checksums of what is merged are verified
 first, unless the device vouches for them. Order within a flow is kept, between flows not; but a
@@ -28,7 +31,8 @@ L4_V4, L4_V6 = VNET_LEN + 20, VNET_LEN + 40
 SYN, ACK, PSH, ECE, CWR = 0x02, 0x10, 0x08, 0x40, 0x80
 AE = 0x01  # in the byte of the data offset
 CE = 0x03
-ONLY_TIMESTAMPS = b"\x01\x01\x08\x0a"
+TIMESTAMPS, TIMESTAMPS_LEN = b"\x01\x01\x08\x0a", 12
+ONLY_DATA_ACK = (b"\x1e\x08\x20\x01", b"\x1e\x0c\x20\x03")  # MPTCP's DSS with nothing but that, of 32 and 64 bits
 MASK32, HALF32 = 0xFFFF_FFFF, 0x8000_0000
 
 
@@ -103,7 +107,7 @@ def _joins(run: Run, packet: bytes, size: int, data_at: int, seq: int, ack: int)
             len(first) != data_at
             or tos & CE == CE
             or not 0 < ack - run.ack & MASK32 < HALF32
-            or (options and (len(options) != 12 or not options.startswith(ONLY_TIMESTAMPS)))
+            or not (_gives_way(run.options) and _gives_way(options))
             or not (packet[0] & CSUM_VOUCHED or tcp_checksum_ok(packet, run.l4))
         ):
             return False
@@ -125,6 +129,13 @@ def _joins(run: Run, packet: bytes, size: int, data_at: int, seq: int, ack: int)
     run.size += payload
     run.next_seq = run.next_seq + payload & MASK32
     return True
+
+
+def _gives_way(options: bytes) -> bool:
+    """True if a later ACK says all that these options of a pure ACK say."""
+    if options.startswith(TIMESTAMPS):
+        options = options[TIMESTAMPS_LEN:]
+    return not options or (options[:4] in ONLY_DATA_ACK and len(options) == options[1])
 
 
 def _finish_all(runs: dict[bytes, Run], out: list[bytes]) -> None:

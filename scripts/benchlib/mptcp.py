@@ -15,7 +15,9 @@ from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchlib.arena import Arena, BenchError
 from benchlib.paths import Paths
@@ -28,12 +30,19 @@ STALL_GOAL = "< 100 ms"
 
 
 class Figures:
-    """Samples under (figure, who)."""
+    """Samples under (figure, who), and what could not be measured."""
 
     def __init__(self) -> None:
         self.samples: dict[tuple[str, str], list[float]] = defaultdict(list)
+        self.failures: list[str] = []
 
-    def add(self, figure: str, who: str, value: float) -> None:
+    def take(self, figure: str, who: str, result: str, action: Callable[[], dict[str, Any]]) -> None:
+        """One sample: what `action` found under `result`."""
+        try:
+            value = action()[result]
+        except BenchError as exc:
+            self.failures.append(f"{figure}, {who}: {exc}")
+            return
         self.samples[figure, who].append(value)
         print(f"  {figure:34} {who:14} {value:8.3f}", file=sys.stderr)
 
@@ -46,17 +55,12 @@ class Figures:
         return None if over is None or not under else over / under / factor
 
 
-def measure(figures: Figures, rounds: int, seconds: float, mbit: int) -> list[str]:
-    """Take all samples; returns what could not be measured."""
-    failures: list[str] = []
+def measure(figures: Figures, rounds: int, seconds: float, mbit: int) -> None:
+    """Take all samples. Raises BenchError where a server or the network between cannot be set up."""
     for number in range(rounds):
         print(f"round {number + 1} of {rounds}", file=sys.stderr)
-        for part in (_one_subflow, lambda f, s: _paths(f, s, mbit)):
-            try:
-                part(figures, seconds)
-            except BenchError as exc:
-                failures.append(str(exc))
-    return failures
+        _one_subflow(figures, seconds)
+        _paths(figures, seconds, mbit)
 
 
 def _one_subflow(figures: Figures, seconds: float) -> None:
@@ -64,8 +68,8 @@ def _one_subflow(figures: Figures, seconds: float) -> None:
         for name, variant in MPTCP_VARIANTS.items():
             with variant(arena, True, False) as addr:
                 for way, verb in WAYS.items():
-                    result = arena.measure(verb, addr, seconds, mptcp="mptcp" in name)
-                    figures.add(f"one subflow, {way}, Gbit/s", name, result["gbit_s"])
+                    run = partial(arena.measure, verb, addr, seconds, mptcp="mptcp" in name)
+                    figures.take(f"one subflow, {way}, Gbit/s", name, "gbit_s", run)
 
 
 def _paths(figures: Figures, seconds: float, mbit: int) -> None:
@@ -78,14 +82,16 @@ def _paths(figures: Figures, seconds: float, mbit: int) -> None:
             with server() as addr:
                 for way, verb in WAYS.items():
                     paths.second_path("")
-                    alone = paths.measure(verb, addr, seconds)
-                    figures.add(f"one link, TCP, {way}, Gbit/s", who, alone["gbit_s"])
+                    alone = partial(paths.measure, verb, addr, seconds)
+                    figures.take(f"one link, TCP, {way}, Gbit/s", who, "gbit_s", alone)
                     paths.second_path("subflow")
-                    both = paths.measure(verb, addr, seconds, mptcp=True)
-                    figures.add(f"two links, {way}, Gbit/s", who, both["gbit_s"])
+                    both = partial(paths.measure, verb, addr, seconds, mptcp=True)
+                    figures.take(f"two links, {way}, Gbit/s", who, "gbit_s", both)
                 for name, how in DEATHS.items():
                     paths.second_path(how)
-                    figures.add(f"silent death, {name}, ms", who, paths.measure_stall(addr, seconds)["gap_ms"])
+                    figures.take(
+                        f"silent death, {name}, ms", who, "gap_ms", partial(paths.measure_stall, addr, seconds)
+                    )
 
 
 def rows(figures: Figures) -> list[dict[str, object]]:

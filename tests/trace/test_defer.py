@@ -1,4 +1,4 @@
-"""A sender with much to send lets the window grow for a moment, so that few large packets leave (tcp_tso_win_divisor)."""
+"""A sender with much to send lets the window grow for a moment: few large packets leave (tcp_tso_win_divisor)."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def test_a_window_that_is_about_to_open_is_waited_for(wire):
 
 @pytest.mark.wire(only=OFFLOAD)
 def test_nobody_waits_for_an_ack_that_may_be_far(wire):
-    """In the first half of the round trip of the oldest segment, after a pause, and where a millisecond's text may go."""
+    """Nor in the first half of the oldest segment's round trip, nor after a pause of a millisecond."""
     wire.established(rtt="2ms")
     wire.play("""
         +0     app    send 40000

@@ -163,6 +163,31 @@ def test_duplicate_acks_and_sacks_are_all_kept() -> None:
         assert [read(packet) for packet in coalesce(batch)] == [read(packet) for packet in batch]
 
 
+DATA_ACKS = {
+    "32 bits": lambda n: TS + b"\x1e\x08\x20\x01" + (900 + n).to_bytes(4, "big"),
+    "64 bits": lambda n: TS + b"\x1e\x0c\x20\x03" + (900 + n).to_bytes(8, "big"),
+    "no timestamps": lambda n: b"\x1e\x08\x20\x01" + (900 + n).to_bytes(4, "big"),
+}
+
+
+@pytest.mark.rfc("8684", "3.3.2")
+@pytest.mark.parametrize("kind", DATA_ACKS)
+def test_the_last_of_many_data_acks_stands_for_all(kind: str) -> None:
+    batch = [segment(5, ack=100 + n, opts=DATA_ACKS[kind](n)) for n in range(4)]
+    (last,) = coalesce(batch)
+    assert last[10:] == batch[-1][10:]
+
+
+def test_an_ack_that_says_more_of_mptcp_than_a_data_ack_passes() -> None:
+    fin = TS + b"\x1e\x0c\x20\x05" + bytes(8)  # a mapping
+    echo = TS + b"\x1e\x08\x31\x01" + bytes(4)  # ADD_ADDR
+    plain = DATA_ACKS["32 bits"](0)
+    for said in (fin, echo):
+        for batch in ([said, plain], [plain, said], [said, said]):
+            acks = [segment(5, ack=100 + n, opts=opts) for n, opts in enumerate(batch)]
+            assert [read(packet) for packet in coalesce(acks)] == [read(packet) for packet in acks]
+
+
 def test_a_bad_checksum_is_never_joined_nor_vouched_for() -> None:
     good, bad = segment(0, b"a" * 100), bytearray(segment(100, b"b" * 100))
     bad[-1] ^= 1
