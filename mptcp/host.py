@@ -1,6 +1,5 @@
 """Multipath TCP of one stack: who connects and listens with it, whose token is whose, whose deadline is next."""
 
-import errno
 from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
@@ -12,12 +11,21 @@ from mptcp.connection import MptcpConn
 from mptcp.crypto import NONCE_LEN
 from mptcp.dss import heard
 from mptcp.mib import MptcpMib
-from mptcp.options import CHECKSUM_REQUIRED, DENY_JOIN_ID0, MpCapable, MpJoinSyn
+from mptcp.options import (
+    CHECKSUM_REQUIRED,
+    DENY_JOIN_ID0,
+    RST_EMPTCP,
+    RST_EPROHIBIT,
+    MpCapable,
+    MpJoinSyn,
+    MpTcprst,
+    pad,
+)
 from mptcp.pm import PathManager
 from mptcp.subflow import Role, Subflow
 from mptcp.token import TokenTable
 from stack.errors import StackError
-from stack.tcp.extension import TcpExtension
+from stack.tcp.extension import SynRefused, TcpExtension
 from stack.tcp.options import TcpOptions
 from stack.tcp.timers import NEVER
 from stack.units import Nanos
@@ -125,7 +133,7 @@ class MptcpHost:
         return self._first_subflow(meta)
 
     def _join(self, key: bytes, option: MpJoinSyn) -> Subflow:
-        """Raises StackError where there is no such connection, or it wants no more subflows."""
+        """Raises SynRefused where there is no such connection, or it wants no more subflows, §3.6."""
         self.mib.MPTcpExtMPJoinSynRx += 1
         if option.backup:
             self.mib.MPTcpExtMPJoinSynBackupRx += 1
@@ -134,10 +142,10 @@ class MptcpHost:
             heard(meta.first, self.stack.now)  # the token tells that our key came through: this path was only faster
         if meta is None or not meta.fully_established or meta.fallback or meta.is_over:
             self.mib.MPTcpExtMPJoinNoTokenFound += 1
-            raise StackError(errno.ECONNREFUSED, "no connection has this token")
+            raise SynRefused("no connection has this token", pad(MpTcprst(RST_EMPTCP).emit()))
         if not meta.may_join():
             self.mib.MPTcpExtMPJoinRejected += 1
-            raise StackError(errno.ECONNREFUSED, "enough subflows")
+            raise SynRefused("enough subflows", pad(MpTcprst(RST_EPROHIBIT).emit()))
         size = (len(key) - 4) // 2
         meta.subflow_ids += 1
         local_id = meta.paths.local_id(key[size:-4]) if meta.paths is not None else 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mptcp.crypto import dss_checksum
 from mptcp.maps import Run
-from mptcp.options import RST_EBADPERF, RST_EMIDDLEBOX
+from mptcp.options import RST_EMIDDLEBOX
 from stack.checksum import ones_sum
 from stack.events import READABLE
 from stack.tcp.rcvbuf import ReceiveBuffer
@@ -183,7 +183,7 @@ class Receive:
             meta.fail_to_plain(sub, now)
         else:
             meta.host.mib.MPTcpExtDSSCorruptionReset += 1
-            meta.reset_subflow(sub, sub.conn, RST_EBADPERF, "a checksum failed: a box on the way changes text")
+            meta.reset_subflow(sub, sub.conn, RST_EMIDDLEBOX, "a checksum failed: a box on the way changes text")
         return False
 
     # ------------------------------------------------------------------ the peer's end

@@ -9,6 +9,7 @@ up. There is no state of an address besides that. mptcp/pm/ndiffports.py is a pa
 The connection calls the verbs that begin with `on_`; nothing here sends by itself.
 """
 
+import errno
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from mptcp.pm.endpoint import BACKUP, Endpoint
 from mptcp.pm.events import show_addr
 from mptcp.pm.signals import NEVER, RTO_FIRST, RTO_MIN, Signals
 from stack.errors import StackError
-from stack.units import SEC, Nanos
+from stack.units import MSEC, SEC, Nanos
 
 if TYPE_CHECKING:
     from mptcp.pm.manager import PathManager
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 SockAddr = tuple[bytes, int]
 
 RETRY_FIRST, RETRY_MOST = SEC, 60 * SEC
+RETRY_EARLY = (
+    20 * MSEC
+)  # at least, after the first refusal: the join may have come before what made the peer ready for it
 RETRY_MOST_ALONE = 8 * SEC  # while there is no path at all
 TRIES = 8  # failures after which a path that never was waits for a change of links or addresses
 TRIES_PASSIVE = 1  # the same for a server: a client rarely listens
@@ -130,7 +134,7 @@ class Paths:
             events.subflow(self, "SF_CLOSED", subflow)
         key = self._key(subflow)
         if any(self._match(path) == key for path in self.wanted()):
-            self._put_off(key, now)
+            self._put_off(key, now, refused=not subflow.joined and subflow.conn.error == errno.ECONNREFUSED)
         self.fill(now)
 
     def on_add_addr(self, option: AddAddr, now: Nanos) -> None:
@@ -280,15 +284,21 @@ class Paths:
         self._said.clear()
         return True
 
-    def _put_off(self, key: tuple[bytes, SockAddr], now: Nanos) -> None:
-        """Not again at once. After a path that lasted, the waits begin with a second anew."""
+    def _put_off(self, key: tuple[bytes, SockAddr], now: Nanos, refused: bool = False) -> None:
+        """Not again at once. After a path that lasted, the waits begin with a second anew.
+
+        The first refusal may be due to a join that overtook the first path's text on its way to the peer.
+        """
         most = RETRY_MOST if self.subflows() else RETRY_MOST_ALONE
         retry = self._retries.setdefault(key, Retry())
         lasted = retry.since and now - retry.since > RETRY_MOST
         if not retry.since:
             retry.failures += 1
-        retry.delay = RETRY_FIRST if lasted or not retry.delay else min(2 * retry.delay, most)
-        retry.at = NEVER if self._hopeless(retry) else now + retry.delay
+        if refused and retry.failures == 1 and not retry.delay:
+            delay = min(max([RETRY_EARLY, *(2 * sub.srtt for sub in self.subflows())]), RETRY_FIRST)
+        else:
+            delay = retry.delay = RETRY_FIRST if lasted or not retry.delay else min(2 * retry.delay, most)
+        retry.at = NEVER if self._hopeless(retry) else now + delay
         retry.since = 0
 
     def _hopeless(self, retry: Retry) -> bool:

@@ -1,12 +1,11 @@
 """The port of an endpoint: the stack listens at it for joins alone, RFC 8684 §3.4.1; any other SYN is refused."""
 
-import errno
 from collections.abc import Sequence
 from typing import Any
 
-from mptcp.options import KIND, MP_JOIN
+from mptcp.options import KIND, MP_JOIN, RST_EPROHIBIT, MpTcprst, pad
 from mptcp.pm import events
-from stack.errors import StackError
+from stack.tcp.extension import SynRefused
 from stack.wire.tcp_options import RawOption
 
 BACKLOG = 128
@@ -25,10 +24,10 @@ class PortListener:
         events.listener(host.stack, "LISTENER_CREATED", addr, port)
 
     def _on_syn(self, key: bytes, options: Sequence[RawOption]) -> Any:
-        """Raises StackError, which answers with RST, for whoever wants a connection of its own."""
+        """Raises SynRefused, which answers with RST, for whoever wants a connection of its own."""
         if not any(kind == KIND and body[:1] and body[0] >> 4 == MP_JOIN for kind, body in options):
             self._host.mib.MPTcpExtMPCapableEndpAttempt += 1
-            raise StackError(errno.ECONNREFUSED, "this port is for joins")
+            raise SynRefused("this port is for joins", pad(MpTcprst(RST_EPROHIBIT).emit()))
         return self._any_syn(key, options)
 
     def close(self) -> None:

@@ -290,11 +290,11 @@ class TcpDemux:
             return
         self.reset_for_key(key, seg, link if link.loopback else route.link)
 
-    def reset_for_key(self, key: bytes, seg: Segment, link: Link) -> None:
+    def reset_for_key(self, key: bytes, seg: Segment, link: Link, options: bytes = b"") -> None:
         """Answer a segment with RST, out of `link`."""
         seq, ack, flags = reset_numbers(seg)
         self.mib.TcpOutRsts += 1
-        self.emit_bare(key, seq, ack, flags, link)
+        self.emit_bare(key, seq, ack, flags, link, options=options)
 
     def emit_bare(
         self,

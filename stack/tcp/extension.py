@@ -5,14 +5,16 @@ arrives, may shorten a packet (a mapping must not be crossed), set the window, a
 on this alone; docs/extensions.md shows a small one. A connection without an extension pays one comparison with None.
 
 On an active open the extension is given to `connect`; on a passive one the listener's `extension` is called for each
-SYN and returns one or None. Option space is forty bytes: `room` is what the stack's own options left. In
-segments with text the stack keeps `reserve` bytes free; SACK yields where both do not fit, as in Linux.
+SYN and returns one or None, or raises SynRefused. Option space is forty bytes: `room` is what the stack's own options
+left. In segments with text the stack keeps `reserve` bytes free; SACK yields where both do not fit, as in Linux.
 """
 
+import errno
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from stack.errors import StackError
 from stack.tcp.options import ON_ACK, ON_DATA, ON_SYN, ON_SYN_ACK, ExtraOption
 from stack.units import Nanos
 from stack.wire.tcp import ACK, SYN, Segment
@@ -22,6 +24,14 @@ if TYPE_CHECKING:
     from stack.tcp.conn import TcpConn
 
 MAX_SAVED = 64  # options kept for a program to read, the oldest go first
+
+
+class SynRefused(StackError):
+    """What a listener's `extension` raises for a SYN that deserves a RST; `options` ride on that."""
+
+    def __init__(self, why: str, options: bytes = b"") -> None:
+        super().__init__(errno.ECONNREFUSED, why)
+        self.options = options
 
 
 class TcpExtension:

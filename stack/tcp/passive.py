@@ -17,6 +17,7 @@ from stack.tcp import cookies
 from stack.tcp.accecn import FIRST_OPTION, synack_flags
 from stack.tcp.cc import CONGESTION_CONTROLS
 from stack.tcp.conn import TcpConn
+from stack.tcp.extension import SynRefused
 from stack.tcp.fastopen import ServerOpen
 from stack.tcp.fastopen import option as fastopen_option
 from stack.tcp.input import segment_arrives, take_syn, text_arrives
@@ -93,8 +94,8 @@ class PassiveOpens:
         fast, offer = self._fast(listener, key, seg, peer)
         try:
             extension = listener.extension(key, peer.unknown) if listener.extension is not None else None
-        except StackError:
-            demux.reset_for_key(key, seg, route.link)
+        except SynRefused as refusal:
+            demux.reset_for_key(key, seg, route.link, refusal.options)
             return
         if fast and (extension is None or extension.fast_open):
             conn = self._open_in_full(listener, key, seg, peer, route, extension, iss, now)

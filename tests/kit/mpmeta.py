@@ -56,7 +56,7 @@ class FakeSubflow:
     """A subflow: who, and what became of it."""
 
     def __init__(self, local: SockAddr, remote: SockAddr, *, initial: bool = False, passive: bool = False) -> None:
-        self.conn = SimpleNamespace(local=local, remote=remote, passive=passive)
+        self.conn = SimpleNamespace(local=local, remote=remote, passive=passive, error=0)
         self.initial = initial
         self.local_id = self.remote_id = 0
         self.backup = False

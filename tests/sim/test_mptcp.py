@@ -220,6 +220,7 @@ def test_a_join_with_an_unknown_token_is_refused_without_state():
     assert mesh.run(lambda: mesh.host_b.mib.MPTcpExtMPJoinNoTokenFound, 5 * SEC)
     assert len(mesh.b.tcp.flows) <= before + 1
     assert server.established
+    assert mesh.run(lambda: mesh.host_a.mib.MPTcpExtMPRstRx, 5 * SEC)  # the RST says why, §3.6
 
 
 def test_a_join_with_a_wrong_hmac_is_reset():

@@ -1,5 +1,7 @@
 """Path managers over a connection that is none: which subflows they open, and when."""
 
+import errno
+
 import pytest
 
 from kit.mpmeta import LINK_A, LINK_B, LINK_C, SERVER, FakeHost, FakeMeta
@@ -7,7 +9,7 @@ from mptcp.options import KIND, AddAddr, RemoveAddr
 from mptcp.pm import BACKUP, FULLMESH, NEVER, SIGNAL, SUBFLOW
 from mptcp.pm.base import TRIES
 from stack.errors import StackError
-from stack.units import SEC
+from stack.units import MSEC, SEC
 
 HOME = SERVER[0]
 OTHER = bytes((192, 0, 2, 2))
@@ -293,6 +295,21 @@ def test_a_path_that_lasted_begins_with_a_second_again(host):
         meta.end(meta.subflows[1], now + 90 * SEC)
         assert meta.paths.deadline == now + 91 * SEC
         meta.paths.on_timeout(now + 91 * SEC)
+
+
+def test_a_join_refused_at_first_is_tried_again_after_a_round_trip(host):
+    """It may have overtaken what the peer needed before it; then come the usual waits."""
+    host.pm.add(LINK_B, 0, flags=SUBFLOW)
+    meta = FakeMeta(host).established()
+    meta.subflows[0].srtt = 30 * MSEC
+    now = 0
+    for wait in (60 * MSEC, SEC, 2 * SEC):
+        refused = meta.subflows[1]
+        refused.joined, refused.conn.error = False, errno.ECONNREFUSED
+        meta.end(refused, now)
+        assert meta.paths.deadline == now + wait
+        now = meta.paths.deadline
+        meta.paths.on_timeout(now)
 
 
 def test_the_first_subflow_comes_back_too(host):
