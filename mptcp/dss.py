@@ -284,14 +284,15 @@ def heard(sub: "Subflow", now: Nanos) -> None:
 def handshake_silence(sub: "Subflow", conn: "TcpConn", seg: Segment, now: Nanos) -> None:
     """A segment without MPTCP: early in a connection it means that something in between removes our options, §3.7.
 
-    Later it takes two in a row that acknowledge text: then the peer, or a box, went over to plain TCP. A FIN without
-    options comes from a peer that did, for Multipath TCP has DSS on it as well: it ends the stream, not a path.
+    Later it takes two pure ACKs in a row that acknowledge text: then the peer, or a box, went over to plain TCP. Text
+    tells nothing, since a box that cuts segments may give the options to the first part alone. A FIN without options
+    comes from a peer that did, for Multipath TCP has DSS on it as well: it ends the stream, not a path.
     """
     fin = bool(seg.flags & FIN)
     if sub.heard:
         if fin:
             sub.optionless += OPTIONLESS
-        if conn.tcb.snd_una > sub.silent_una:
+        if conn.tcb.snd_una > sub.silent_una and not seg.length:
             sub.silent_una = conn.tcb.snd_una
             sub.optionless += 1
         if sub.optionless >= OPTIONLESS and sub.meta.may_fall_back(sub):

@@ -9,7 +9,7 @@ from typing import Any
 
 from mptcp.options import KIND, MP_CAPABLE
 from stack.checksum import finish, ones_sum
-from stack.wire.tcp import ACK, RST, SYN
+from stack.wire.tcp import ACK, FIN, PSH, RST, SYN
 from stack.wire.tcp_options import NOP, split_options
 
 IP, TCP = 10, 30  # where the headers begin, behind the virtio header
@@ -41,6 +41,11 @@ class Parts:
         fixed[4:8] = ((self.seq + seq) & 0xFFFF_FFFF).to_bytes(4, "big")
         fixed[8:12] = ((int.from_bytes(fixed[8:12], "big") + ack) & 0xFFFF_FFFF).to_bytes(4, "big")
         return Parts(self.side, self.wire, self.ip, bytes(fixed), list(self.options), self.text)
+
+    def flagged(self, flags: int) -> "Parts":
+        """With these flags instead of its own."""
+        self.fixed = self.fixed[:13] + bytes((flags,)) + self.fixed[14:]
+        return self
 
     def has(self, subtype: int | None = None) -> bool:
         """True if it carries MPTCP, or that subtype of it."""
@@ -114,6 +119,7 @@ def splits(*, copy: bool) -> Box:
             return [packet]
         second = first.shifted(seq=at)
         first.text, second.text = first.text[:at], first.text[at:]
+        first.flagged(first.flags & ~(FIN | PSH))
         return [first.pack(), (second if copy else second.strip()).pack()]
 
     return box
@@ -129,7 +135,7 @@ def coalesces() -> Box:
         before = held.pop(key, None)
         if before is not None and parts.text and before.seq + len(before.text) == parts.seq:
             before.text += parts.text
-            return [before.pack()]
+            return [before.flagged(before.flags | parts.flags).pack()]
         out = [before.pack()] if before is not None else []
         if 0 < len(parts.text) < 700:
             held[key] = parts

@@ -1,14 +1,17 @@
 """Multipath TCP between two stacks over imperfect wires, in virtual time: nothing lost, invented or reordered."""
 
+import contextlib
 import errno
 import os
 import random
 
 import pytest
 
+from kit.boxes import coalesces, renumbers, splits
 from kit.link import Link
-from kit.mesh import Mesh
-from kit.pair import Program
+from kit.mesh import Mesh, addr
+from kit.pair import PORT, Program
+from stack.errors import StackError
 from stack.units import MSEC, SEC
 
 pytestmark = pytest.mark.long
@@ -261,11 +264,27 @@ def test_two_paths_are_never_slower_than_the_better_one(pair):
     assert goodput(pair) > 0.95 * best
 
 
-FAULTS = ("cut", "mend", "backup", "close", "join", "loss", "pause")
+SCHEDULERS = ("minrtt", "roundrobin", "blest", "ecf", "redundant", "weighted")
+FAULTS = (
+    "cut",
+    "mend",
+    "backup",
+    "close",
+    "join",
+    "loss",
+    "pause",
+    "resume",
+    "scheduler",
+    "cc",
+    "address gone",
+    "address back",
+)
+HARMLESS = (None, None, None, lambda: splits(copy=False), coalesces, renumbers)  # boxes, where packets are IPv4
+CRAWL = 3000  # bytes a second of a reader that pauses
 
 
 def random_schedule(seed):
-    """A transfer while wires and subflows come and go at random; returns what went wrong, or None."""
+    """A transfer while wires, subflows and addresses come and go at random; returns what went wrong, or None."""
     chance = random.Random(seed)
     count = chance.choice((1, 2, 2, 3))
     links = [
@@ -280,23 +299,23 @@ def random_schedule(seed):
         )
         for index in range(count)
     ]
+    v6 = chance.random() < 0.3
+    make_box = None if v6 else chance.choice(HARMLESS)
     mesh = Mesh(
         links,
         seed=seed,
-        v6=chance.random() < 0.3,
+        v6=v6,
         offload=chance.random() < 0.7,
-        mptcp={
-            "checksum_enabled": int(chance.random() < 0.3),
-            "scheduler": chance.choice(("minrtt", "roundrobin", "blest", "ecf", "redundant", "weighted")),
-        },
+        mptcp={"checksum_enabled": int(chance.random() < 0.3), "scheduler": chance.choice(SCHEDULERS)},
+        box=None if make_box is None else make_box(),
     )
     client, server = mesh.connect()
     programs = mesh.programs(client, server, chance.randrange(0, 600_000), chance.randrange(0, 600_000))
     for _ in range(chance.randrange(0, 8)):
         mesh.idle(chance.randrange(1, 400) * MSEC)
-        _fault(mesh, chance, client if chance.random() < 0.5 else server)
+        _fault(mesh, chance, chance.choice(programs))
         mesh.flush()
-    mesh.up[:] = [True] * count
+    _all_is_well(mesh, programs)
     mesh.run(lambda: all(program.finished for program in programs) or client.error or server.error, 400 * SEC)
     mesh.check()
     if not all(program.finished for program in programs):
@@ -305,20 +324,64 @@ def random_schedule(seed):
     return (seed, "digest") if any(wrong) else None
 
 
-def _fault(mesh, chance, conn):
+def _all_is_well(mesh, programs):
+    """Every wire and address is there again, and everybody reads."""
+    mesh.up[:] = [True] * len(mesh.up)
+    for wire in range(len(mesh.up)):
+        _address_back(mesh, "a", wire)
+        _address_back(mesh, "b", wire)
+    for program in programs:
+        program.read_rate = 0
+        program.pump(mesh.clock.now)
+    mesh.flush()
+
+
+def _fault(mesh, chance, program):
     verb = chance.choice(FAULTS)
     wire = chance.randrange(len(mesh.up))
-    now = mesh.clock.now
+    now, conn = mesh.clock.now, program.conn
+    side = "b" if conn.passive else "a"
     if verb in ("cut", "mend"):
         mesh.up[wire] = verb == "mend"
+    elif verb == "loss":
+        mesh.links[wire].loss = chance.choice((0.0, 0.1, 0.3))
+    elif verb in ("pause", "resume"):
+        program.read_rate = CRAWL if verb == "pause" else 0
+        program.pump(now)
+    elif verb == "address gone" and wire > 0:
+        _address_gone(mesh, side, wire)
+    elif verb == "address back":
+        _address_back(mesh, side, wire)
     elif conn.ended or conn.fallback:
         return
     elif verb == "backup" and conn.subflows:
         conn.set_backup(chance.choice(conn.subflows), chance.random() < 0.5, now)
     elif verb == "close" and len(conn.subflows) > 1:
         conn.close_subflow(chance.choice(conn.subflows), now)
-    elif verb == "loss":
-        mesh.links[wire].loss = chance.choice((0.0, 0.1, 0.3))
+    elif verb == "join" and side == "a":
+        with contextlib.suppress(StackError):  # no such address at the moment, no Multipath TCP yet
+            source = addr("a", wire, mesh.v6)
+            conn.join(source, (addr("b", wire, mesh.v6), PORT), local_id=wire, remote_id=wire, backup=False, now=now)
+    elif verb == "scheduler":
+        conn.set_scheduler(chance.choice(SCHEDULERS))
+    elif verb == "cc":
+        conn.set_option("congestion", chance.choice(("cubic", "lia", "olia", "balia", "wvegas", "reno")))
+
+
+def _address_gone(mesh, side, wire):
+    stack, host = (mesh.a, mesh.host_a) if side == "a" else (mesh.b, mesh.host_b)
+    link, which = stack.links[f"tun{wire}"], addr(side, wire, mesh.v6)
+    if any(each == which for each, _length in link.addrs):
+        stack.remove_addr(link, which)
+        host.pm.on_addr_removed(link, which, mesh.clock.now)
+
+
+def _address_back(mesh, side, wire):
+    stack, host = (mesh.a, mesh.host_a) if side == "a" else (mesh.b, mesh.host_b)
+    link, which = stack.links[f"tun{wire}"], addr(side, wire, mesh.v6)
+    if all(each != which for each, _length in link.addrs):
+        stack.add_addr(link, which, 64 if mesh.v6 else 24)
+        host.pm.on_addr_added(link, which, mesh.clock.now)
 
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("NUSE_SCHEDULES", "30"))))
