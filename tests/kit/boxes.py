@@ -1,4 +1,4 @@
-"""Middleboxes for kit/mesh.py: what sits on real paths and changes TCP (RFC 8684 §3.7, RFC 6182 §4). IPv4 only.
+"""Middleboxes for kit/mesh.py: what sits on real paths and changes TCP (RFC 8684 §3.7, RFC 6182 §4).
 
 Each is a function of (side that sent it, wire, packet) that returns the packets to carry instead.
 """
@@ -12,7 +12,7 @@ from stack.checksum import finish, ones_sum
 from stack.wire.tcp import ACK, FIN, PSH, RST, SYN
 from stack.wire.tcp_options import NOP, split_options
 
-IP, TCP = 10, 30  # where the headers begin, behind the virtio header
+IP = 10  # where the header begins, behind the virtio header
 Box = Callable[[str, int, bytes], Sequence[bytes]]
 
 
@@ -26,6 +26,18 @@ class Parts:
     fixed: bytes  # the first twenty bytes of the TCP header
     options: list[tuple[int, bytes]]  # without NOPs
     text: bytes
+
+    @property
+    def v6(self) -> bool:
+        return len(self.ip) == 40
+
+    @property
+    def src(self) -> bytes:
+        return self.ip[8:24] if self.v6 else self.ip[12:16]
+
+    @property
+    def dst(self) -> bytes:
+        return self.ip[24:] if self.v6 else self.ip[16:]
 
     @property
     def flags(self) -> int:
@@ -65,20 +77,28 @@ class Parts:
         fixed[16:18] = b"\0\0"
         segment = bytes(fixed) + options + self.text
         ip = bytearray(self.ip)
-        ip[2:4] = (20 + len(segment)).to_bytes(2, "big")
-        ip[10:12] = b"\0\0"
-        ip[10:12] = finish(ones_sum(bytes(ip))).to_bytes(2, "big")
-        pseudo = bytes(ip[12:20]) + b"\0\6" + len(segment).to_bytes(2, "big")
+        if self.v6:
+            ip[4:6] = len(segment).to_bytes(2, "big")
+        else:
+            ip[2:4] = (20 + len(segment)).to_bytes(2, "big")
+            ip[10:12] = b"\0\0"
+            ip[10:12] = finish(ones_sum(bytes(ip))).to_bytes(2, "big")
+        pseudo = self.src + self.dst + b"\0\6" + len(segment).to_bytes(2, "big")
         checksum = finish(ones_sum(pseudo) + ones_sum(segment)).to_bytes(2, "big")
         return bytes(IP) + bytes(ip) + segment[:16] + checksum + segment[18:]
 
 
 def take_apart(side: str, wire: int, packet: bytes) -> Parts:
-    """The parts of a TCP packet without IP options."""
-    end = IP + int.from_bytes(packet[IP + 2 : IP + 4], "big")
-    text = TCP + (packet[TCP + 12] >> 4) * 4
-    options = split_options(packet[TCP + 20 : text])
-    return Parts(side, wire, packet[IP:TCP], packet[TCP : TCP + 20], options, packet[text:end])
+    """The parts of a TCP packet without IP options or extension headers."""
+    if packet[IP] >> 4 == 6:
+        tcp = IP + 40
+        end = tcp + int.from_bytes(packet[IP + 4 : IP + 6], "big")
+    else:
+        tcp = IP + 20
+        end = IP + int.from_bytes(packet[IP + 2 : IP + 4], "big")
+    text = tcp + (packet[tcp + 12] >> 4) * 4
+    options = split_options(packet[tcp + 20 : text])
+    return Parts(side, wire, packet[IP:tcp], packet[tcp : tcp + 20], options, packet[text:end])
 
 
 def strips(when: Callable[[Parts], Any]) -> Box:
@@ -210,14 +230,15 @@ def translates() -> Box:
         if side == "a":
             port = parts.fixed[:2]
             new = ports.setdefault(port, (20_000 + len(ports)).to_bytes(2, "big"))
-            inside[wire, new] = (parts.ip[12:16], port)
-            parts.ip = parts.ip[:15] + b"\x4d" + parts.ip[16:]
+            inside[wire, new] = (parts.src, port)
+            size = len(parts.src)
+            parts.ip = parts.ip[: -size - 1] + b"\x4d" + parts.ip[-size:]
             parts.fixed = new + parts.fixed[2:]
             return [parts.pack()]
         known = inside.get((wire, parts.fixed[2:4]))
         if known is None:
             return []
-        parts.ip = parts.ip[:16] + known[0]
+        parts.ip = parts.ip[: -len(known[0])] + known[0]
         parts.fixed = parts.fixed[:2] + known[1] + parts.fixed[4:]
         return [parts.pack()]
 

@@ -60,10 +60,11 @@ def test_options_that_vanish_later_on_one_path_end_that_path_only(side, count):
     assert not result.client.fallback
 
 
+@pytest.mark.parametrize("v6", [False, True])
 @pytest.mark.parametrize("checksums", [0, 1])
 @pytest.mark.parametrize("make", [boxes.repeats_options, boxes.translates])
-def test_repeated_options_and_nat_change_nothing(make, checksums):
-    net, result = run(make(), M // 2, M // 2, mptcp={"checksum_enabled": checksums})
+def test_repeated_options_and_nat_change_nothing(make, checksums, v6):
+    net, result = run(make(), M // 2, M // 2, mptcp={"checksum_enabled": checksums}, v6=v6)
     assert not result.client.fallback
     assert all(net.carried)
     for host in (net.host_a, net.host_b):

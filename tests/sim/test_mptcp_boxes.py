@@ -61,11 +61,12 @@ def talk(mesh, up=600_000, down=300_000):
     return client, server, all(right)
 
 
+@pytest.mark.parametrize("v6", [False, True])
 @pytest.mark.parametrize("wires", [1, 2])
 @pytest.mark.parametrize("name", ON_ONE_PATH)
-def test_without_options_at_the_start_it_is_plain_tcp(name, wires):
+def test_without_options_at_the_start_it_is_plain_tcp(name, wires, v6):
     box, clients, servers = ON_ONE_PATH[name]
-    mesh = mesh_with(box, wires)
+    mesh = mesh_with(box, wires, v6=v6)
     client, server, right = talk(mesh)
     assert right
     assert clients in client.fallback
@@ -113,10 +114,11 @@ def test_a_small_text_without_mapping_does_not_wait_for_more():
     assert "without a mapping" in server.fallback
 
 
+@pytest.mark.parametrize("v6", [False, True])
 @pytest.mark.parametrize("wires", [1, 2])
 @pytest.mark.parametrize("name", HARMLESS)
-def test_boxes_that_change_the_shape_alone_do_no_harm(name, wires):
-    mesh = mesh_with(HARMLESS[name](), wires)
+def test_boxes_that_change_the_shape_alone_do_no_harm(name, wires, v6):
+    mesh = mesh_with(HARMLESS[name](), wires, v6=v6)
     client, server, right = talk(mesh)
     assert right
     assert (client.fallback, server.fallback) == ("", "")
