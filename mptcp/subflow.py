@@ -225,16 +225,17 @@ class Subflow(TcpExtension):
     def missed_at(self) -> Nanos:
         """When the peer has been quiet for too long, given what it was sent; NEVER with nothing out.
 
+        Its acknowledgment is due a round trip after the oldest text was sent; while others come, the peer is there.
         Sooner than TCP's probe, which does not run in recovery: carrying text twice costs little beside a stall.
         """
         head = self.conn.board.first()
         if head is None or self.silent or self.gone:
             return NEVER
         rtt = self.conn.rtt
-        patience = rtt.srtt + max(rtt.srtt // 2, 2 * rtt.rttvar) + QUIET_LEAST
+        patience = max(rtt.srtt // 4, 2 * rtt.rttvar) + QUIET_LEAST
         if self.in_flight < 2 * self.mss:
             patience += DELAYED_ACK
-        return max(head.sent_at, self.conn.counts.last_ack_recv) + patience
+        return max(head.sent_at + rtt.srtt, self.conn.counts.last_ack_recv) + patience
 
     def feed(self, conn: "TcpConn", now: Nanos) -> bool:
         """It may have room for more."""
