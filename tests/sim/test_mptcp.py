@@ -11,6 +11,7 @@ from kit.boxes import coalesces, renumbers, splits
 from kit.link import Link
 from kit.mesh import Mesh, addr
 from kit.pair import PORT, Program
+from mptcp.connection import MptcpConn
 from stack.errors import StackError
 from stack.units import MSEC, SEC
 
@@ -354,7 +355,7 @@ def _fault(mesh, chance, program):
         _address_gone(mesh, side, wire)
     elif verb == "address back":
         _address_back(mesh, side, wire)
-    elif conn.ended or conn.fallback:
+    elif not isinstance(conn, MptcpConn) or conn.ended or conn.fallback:
         return
     elif verb == "backup" and conn.subflows:
         conn.set_backup(chance.choice(conn.subflows), chance.random() < 0.5, now)
