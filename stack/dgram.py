@@ -226,6 +226,10 @@ class DatagramEndpoint:
         if len(addr) == 4 and self.v6 and self.v6only:
             raise StackError(errno.ENETUNREACH, "an IPv4 address on an IPv6-only socket")
 
+    def _is_bound_to(self, _addr: bytes) -> bool:
+        """The program chose this address, and not connect."""
+        return True
+
     def _check_bindable(self, addr: bytes) -> None:
         self._check_family(addr)
         routes = self._stack.routes
@@ -258,7 +262,10 @@ class DatagramEndpoint:
             raise StackError(errno.EACCES, "broadcast without SO_BROADCAST")
         src = control.src or (mine if routes.is_local(mine) else None)
         if src is not None and len(src) != len(addr):
-            raise StackError(errno.ENETUNREACH, f"{show_addr(addr)} cannot be reached from {show_addr(src)}")
+            if control.src is not None or self._is_bound_to(src):
+                code = errno.EAFNOSUPPORT if len(src) == 4 else errno.ENETUNREACH
+                raise StackError(code, f"{show_addr(addr)} cannot be reached from {show_addr(src)}")
+            src = None
         link = control.link or self.options.link
         group = is_multicast(addr)
         if group:

@@ -49,9 +49,12 @@ class UdpEndpoint(DatagramEndpoint):
         addr, route = self._route(remote[0])
         if not self.local[1]:
             self._autobind()
-        if is_any(self.local[0]):
+        if is_any(self.local[0]) or len(self.local[0]) != len(addr):
             self.local = (route.src, self.local[1])
         self.remote = (addr, remote[1])
+
+    def _is_bound_to(self, addr: bytes) -> bool:
+        return self._bound is not None and self._bound[0] == addr
 
     def disconnect(self) -> None:
         """Back to before `connect`; a port that the stack had picked is given up."""
@@ -73,6 +76,8 @@ class UdpEndpoint(DatagramEndpoint):
         """
         if self.error or self.closed:
             self._raise_pending()
+        if not self.local[1]:  # before anything is looked at, so a send that fails leaves a port, too
+            self._autobind()
         dest = dest or self.remote
         if dest is None:
             raise StackError(errno.EDESTADDRREQ, "no destination")
@@ -82,8 +87,6 @@ class UdpEndpoint(DatagramEndpoint):
         if size > (UDP_MAX4 if len(dest[0]) == 4 else UDP_MAX6):
             raise StackError(errno.EMSGSIZE, f"{size} bytes")
         way = self._way(dest[0], control)
-        if not self.local[1]:
-            self._autobind()
         segment = self.options.gso_size if control is None or control.gso_size is None else control.gso_size
         room = way.route.mtu - (28 if len(way.addr) == 4 else 48)
         if segment and (segment > room or size > segment * GSO_SEGMENTS or self.options.no_check):

@@ -70,7 +70,7 @@ _charges = _Charges()
 class DatagramSocket(Socket):
     """See the module. `waiting` holds blocked receive calls, each with a `serve(entry, data)`."""
 
-    __slots__ = ("_held", "_mask", "_total", "endpoint", "entries", "shut_write")
+    __slots__ = ("_held", "_mask", "_retired", "_total", "endpoint", "entries", "shut_read", "shut_write")
 
     def __init__(
         self,
@@ -89,7 +89,8 @@ class DatagramSocket(Socket):
         self._total = 0  # charges of `entries`
         self._held: deque[tuple[Entry, bytes | memoryview]] = deque()  # go first: did not fit, or came back
         self._mask = IN
-        self.shut_write = False
+        self.shut_read = self.shut_write = False
+        self._retired = False  # it is shut in both directions, so its close is not seen
         hub.add(self)
         hub.poller.watch(end.fileno(), IN, self._on_ready)
 
@@ -106,7 +107,7 @@ class DatagramSocket(Socket):
             self.error = self.endpoint.take_error() or self.error
             if self.error and self.waiting:
                 self.waiting[0].finish(-self.take_error())
-            elif self.error:
+            elif self.error and not self._retired:
                 self._put(Entry(None, b"", 0, 0, 0, 0), b"")
         self.deliver()
 
@@ -130,7 +131,7 @@ class DatagramSocket(Socket):
 
     def deliver(self) -> None:
         """Answer blocked receivers, then fill the carrier."""
-        while True:
+        while not self._retired:
             if self._mask & OUT and not self.waiting:
                 return
             found = self.next()
@@ -165,6 +166,8 @@ class DatagramSocket(Socket):
 
     def settle(self) -> None:
         """Forget the entries of datagrams that the program has taken by plain reads."""
+        if self._retired:
+            return
         left = carrier.untaken(self.end)
         while self._total > left and self.entries:
             self._total -= self.entries.popleft().charge
@@ -216,7 +219,10 @@ class DatagramSocket(Socket):
         if bits & (IN | HUP | ERR):
             self.send_pending(closed=bool(bits & (HUP | ERR)))
         if bits & (HUP | ERR):
-            self._closed()
+            if self.shut_read and self.shut_write:
+                self._retire()
+            else:
+                self._closed()
 
     def send_pending(self, *, closed: bool = False) -> None:
         """Send what the program has written natively."""
@@ -245,7 +251,8 @@ class DatagramSocket(Socket):
 
     def send(self, data: bytes, dest: SockAddr | None, control: SendControl | None = None) -> int:
         """A notified sendto or sendmsg."""
-        self.send_pending()
+        if not self._retired:
+            self.send_pending()
         if self.shut_write:
             raise StackError(errno.EPIPE, "shut down")
         if self.error:
@@ -262,9 +269,36 @@ class DatagramSocket(Socket):
         return local
 
     def remote_address(self) -> SockAddr | None:
-        """getpeername."""
+        """getpeername; None without a port, too."""
         remote: SockAddr | None = self.endpoint.remote
-        return remote
+        return remote if remote is not None and remote[1] else None
+
+    def stop_reading(self) -> None:
+        """SHUT_RD: who waits gets nothing."""
+        self.shut_read = True
+        for waiting in list(self.waiting):
+            waiting.stop()
+
+    @property
+    def named(self) -> bool:
+        """It has a port, or identifier."""
+        return bool(self.endpoint.local[1])
+
+    def held_port(self) -> int | None:
+        """Its port, or identifier; 0 if it has none yet."""
+        port: int = self.endpoint.local[1]
+        return None if self.endpoint.closed else port
+
+    def release_port(self) -> None:
+        """The endpoint is over."""
+        self.endpoint.owner = None
+        self.endpoint.close()
+
+    def _retire(self) -> None:
+        """After SHUT_RDWR HUP is spent; nothing moves any more, but the socket has its port and its options."""
+        self._retired = True
+        self.forget_end()
+        self.hub.retire(self)
 
     def _closed(self) -> None:
         self.endpoint.owner = None
@@ -283,4 +317,5 @@ class DatagramSocket(Socket):
             theirs.close()
         for waiting in list(self.waiting):
             waiting.finish(-errno.ENETDOWN)
-        self._closed()
+        if not self._retired:
+            self._closed()

@@ -63,10 +63,9 @@ class Tasks:
             copy = self.copy(tid, fd)
         except OSError:
             return None
-        sock = socket.socket(socket.AF_UNIX, kind, 0, fileno=copy)
         if socket_name(copy) == name:
-            return sock
-        sock.close()
+            return socket.socket(socket.AF_UNIX, kind, 0, fileno=copy)
+        os.close(copy)
         return None
 
     def find(self, name: str, kind: int) -> socket.socket | None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mptcp.host import MptcpHost
     from nuse.shim.sock import Socket
 
+LOOK = 1.0  # seconds after which the first look is taken whether a program still has such a socket
 DEAD_KEPT = 4096  # sockets whose stack side is over while the program still has them: for SO_ERROR and getsockname
 
 
@@ -51,13 +52,41 @@ class Hub:
     def retire(self, sock: "Socket") -> None:
         """Our end is gone, so nobody will tell when the program closes its own: keep the last few only."""
         self._dead[sock.name] = None
+        if sock.held_port() is not None:
+            self.loop.call_later(LOOK, self._look, sock, LOOK)
         if len(self._dead) > DEAD_KEPT:
-            self.sockets.pop(self._dead.popitem(last=False)[0], None)
+            oldest = self.sockets.pop(self._dead.popitem(last=False)[0], None)
+            if oldest is not None:
+                oldest.release_port()
+
+    def _look(self, sock: "Socket", after: float) -> None:
+        """Whether the program still has a retired socket; less and less often, as each look costs a system call."""
+        if self.sockets.get(sock.name) is sock and sock.name in self._dead and not self._is_gone(sock):
+            self.loop.call_later(2 * after, self._look, sock, 2 * after)
+
+    def _is_gone(self, sock: "Socket") -> bool:
+        """Give its port back if no program has it."""
+        theirs = sock.copy()
+        if theirs is not None:
+            theirs.close()
+            return False
+        sock.release_port()
+        self.remove(sock)
+        return True
+
+    def reap(self, port: int | None = None) -> bool:
+        """Look whether programs still have the retired sockets on `port`, or on any; True if one was freed."""
+        retired = [
+            (sock, held) for name in self._dead if (held := (sock := self.sockets[name]).held_port()) is not None
+        ]
+        freed = [sock for sock, held in retired if port in (None, held) and self._is_gone(sock)]
+        return bool(freed)
 
     def close(self) -> None:
         """Break every carrier, so that programs see a reset."""
         for sock in list(self.sockets.values()):
             sock.kill()
         self.sockets.clear()
+        self._dead.clear()
         self.poller.close()
         self.tasks.close()

@@ -108,6 +108,15 @@ def fill_error(s: Session, n: Notification, sock: DatagramSocket, message: Messa
     return len(report.payload) - len(left)
 
 
+def fill_nothing(s: Session, n: Notification, message: Message) -> int:
+    """What a receive gives after SHUT_RD: no bytes, from nobody."""
+    if message.name_length_at:
+        s.write_length(n, message.name_length_at, message.name_room, 0)
+    if message.header:
+        _finish_header(s, n, message, 0, [], 0)
+    return 0
+
+
 def fill(
     s: Session, n: Notification, sock: DatagramSocket, message: Message, entry: Entry, data: bytes, flags: int
 ) -> int:

@@ -85,6 +85,13 @@ def reuse(sock: Socket) -> dict[str, bool]:
     }
 
 
+def keep_to_v6(sock: Socket) -> None:
+    """Bound to an address of IPv6, which makes it IPV6_V6ONLY."""
+    sock.values[SOL_IPV6, IPV6_V6ONLY] = 1
+    if isinstance(sock, StreamSocket):
+        sock.options.v6only = True
+
+
 def inherit(listening: StreamSocket, child: StreamSocket) -> None:
     """An accepted socket has its listener's options."""
     child.values = dict(listening.values)
@@ -128,7 +135,7 @@ def set_int(sock: Socket, level: int, name: int, value: int) -> bool:
         raise StackError(errno.EINVAL, f"{value} is outside {opt.low}..{opt.high}")
     if opt.boolean:
         value = int(value != 0)
-    if (level, name) == (SOL_IPV6, IPV6_V6ONLY) and sock.local_address() not in (None, (bytes(16), 0)):
+    if (level, name) == (SOL_IPV6, IPV6_V6ONLY) and sock.named:
         raise StackError(errno.EINVAL, "IPV6_V6ONLY after bind")
     if isinstance(sock, StreamSocket) and opt.field:
         if opt.field.startswith("fastopen"):

@@ -64,6 +64,19 @@ class Socket:
         """getpeername; None if not connected."""
         raise NotImplementedError
 
+    @property
+    def named(self) -> bool:
+        """It has an address or a port."""
+        raise NotImplementedError
+
+    def held_port(self) -> int | None:
+        """The port that bind took; None if it holds nothing of the stack."""
+        raise NotImplementedError
+
+    def release_port(self) -> None:
+        """The program has closed it after all."""
+        raise NotImplementedError
+
     def on_events(self, mask: int) -> None:
         """News from the stack."""
         raise NotImplementedError
@@ -100,6 +113,10 @@ class Pending:
 
     def serve(self, *what: Any) -> None:
         """What the call waits for is there."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """SHUT_RD: nothing comes any more."""
         raise NotImplementedError
 
     def expire(self) -> None:

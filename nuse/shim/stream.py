@@ -13,6 +13,7 @@ import contextlib
 import errno
 import socket
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from mptcp.connection import MptcpConn
@@ -35,6 +36,7 @@ class StreamSocket(Socket):
     """See the module. The syscall layer calls the verbs; the stack calls `on_events`; the pump reports the ends."""
 
     __slots__ = (
+        "auto_bound",
         "binding",
         "bound_addr",
         "conn",
@@ -47,14 +49,17 @@ class StreamSocket(Socket):
         "returned",
         "shut_both",
         "shut_write",
+        "stale_name",
         "tokens",
     )
 
     def __init__(self, hub: Hub, v6: bool, proto: int, end: socket.socket, name: str) -> None:
         super().__init__(hub, v6, socket.SOCK_STREAM, proto, end, name)
         self.phase = FRESH
-        self.binding: Any = None
+        self.binding: Any = None  # our hold on it; a connection and a listener have their own
+        self.auto_bound = False  # by listen, not by the program
         self.bound_addr: bytes | None = None  # bound without a port (IP_BIND_ADDRESS_NO_PORT)
+        self.stale_name: SockAddr | None = None  # what getsockname says after a refusal: the port, though given back
         self.conn: Any = None
         self.listener: Any = None
         self.pump: Pump | None = None
@@ -83,7 +88,9 @@ class StreamSocket(Socket):
             return
         if self.phase != FRESH:
             raise StackError(errno.EINVAL, "listen on a connected socket")
-        self.listener = self._transport.listen(self.binding, backlog, self.options)
+        if self.binding.refs > 1 and not self.binding.reuseaddr:  # connections of a listener that was here before
+            raise StackError(errno.EADDRINUSE, f"port {self.binding.port} has connections")
+        self.listener = self._held(self._transport.listen, backlog, self.options)
         self.listener.owner = self
         self.phase = LISTENING
         if theirs is not None:
@@ -92,9 +99,8 @@ class StreamSocket(Socket):
     def connect(self, remote: SockAddr, theirs: socket.socket | None, data: bytes = b"") -> None:
         """Begin to connect, with `data` in the SYN if it may be (Fast Open); the result comes as an event."""
         source = None if self.binding is not None else origin(self, self.bound_addr, remote)
-        self.conn = self._transport.connect(
-            remote, self.hub.now(), binding=self.binding, local_addr=source, options=self.options, data=data
-        )
+        how = {"local_addr": source, "options": self.options, "data": data}
+        self.conn = self._held(lambda binding: self._transport.connect(remote, self.hub.now(), binding=binding, **how))
         self.conn.owner = self
         self.options = self.conn.options
         self.connect_told = False
@@ -102,6 +108,16 @@ class StreamSocket(Socket):
         if theirs is not None:
             carrier.block(theirs)
         self.hub.wake()
+
+    def _held(self, verb: Callable[..., Any], *arguments: Any) -> Any:
+        """`verb` with a hold on our binding of its own, if we have one."""
+        if self.binding is None:
+            return verb(None, *arguments)
+        try:
+            return verb(self.binding.share(), *arguments)
+        except StackError:
+            self.binding.release()
+            raise
 
     @property
     def _transport(self) -> Any:
@@ -252,6 +268,7 @@ class StreamSocket(Socket):
 
     def _connect_failed(self, error: int) -> None:
         """A blocked caller gets the errno and may try again; else the carrier and SO_ERROR show the failure."""
+        self._forget_name(self.conn.local)
         self.conn.owner = None
         self.conn = None
         told = [waiting.finish(-error) for waiting in list(self.waiting)]
@@ -260,12 +277,20 @@ class StreamSocket(Socket):
         else:
             self._break(error)
 
+    def _forget_name(self, name: SockAddr | None) -> None:
+        """The port is given back, if the program did not ask for it; getsockname goes on to tell it."""
+        self.stale_name = None if name is None else (bytes(len(name[0])), name[1])
+
     def _unblock_fresh(self) -> None:
         self.phase = FRESH
         theirs = self.copy()
         carrier.unblock(self.end, theirs)
         if theirs is not None:
+            if self.tokens:
+                with contextlib.suppress(OSError):
+                    theirs.recv(self.tokens, socket.MSG_DONTWAIT)
             theirs.close()
+        self.tokens = 0
 
     def _fail(self) -> None:
         assert self.pump is not None
@@ -327,7 +352,19 @@ class StreamSocket(Socket):
         """The connection died, and the program's carrier holds all that came before."""
         error = self.conn.error or errno.ECONNRESET
         self.conn.owner = None
-        self._break(error)
+        if self.pump is not None and self.pump.fin_passed:
+            self._end_written(error)
+        else:
+            self._break(error)
+
+    def _end_written(self, error: int) -> None:
+        """A reset after the peer's FIN: reads go on to give the rest and the end of the stream, only writes fail."""
+        self.error = error
+        self.phase = DEAD
+        with contextlib.suppress(OSError):
+            while self.end.recv(carrier.SNDBUF):
+                pass
+        self._leave()
 
     def _on_idle(self, _bits: int) -> None:
         """HUP before there was a connection: closed."""
@@ -348,8 +385,7 @@ class StreamSocket(Socket):
                 self.conn.close()
         if self.pump is not None:
             self.pump.detach()
-        if self.binding is not None:
-            self.binding.release()
+        self.release_port()
         self.hub.remove(self)
         self.forget_end()
         self.hub.wake()
@@ -360,6 +396,10 @@ class StreamSocket(Socket):
             self.listener.owner = None
             self.listener.close()
             self.listener = None
+            if self.auto_bound:
+                self._forget_name(self.local_address())
+                self.release_port()
+                self.auto_bound = False
             for conn in self.returned:
                 conn.abort()
             self.returned.clear()
@@ -374,6 +414,21 @@ class StreamSocket(Socket):
 
     # ------------------------------------------------------------------ names and ends
 
+    @property
+    def named(self) -> bool:
+        """It has an address, and not only the name of one given back."""
+        return self.conn is not None or self.binding is not None or self.bound_addr is not None
+
+    def held_port(self) -> int | None:
+        """The port that is ours by bind."""
+        return self.binding.port if self.binding is not None else None
+
+    def release_port(self) -> None:
+        """Give it back."""
+        if self.binding is not None:
+            self.binding.release()
+            self.binding = None
+
     def local_address(self) -> SockAddr | None:
         """getsockname."""
         if self.conn is not None:
@@ -381,7 +436,7 @@ class StreamSocket(Socket):
             return local
         if self.binding is not None:
             return self.binding.addr, self.binding.port
-        return None if self.bound_addr is None else (self.bound_addr, 0)
+        return self.stale_name if self.bound_addr is None else (self.bound_addr, 0)
 
     def remote_address(self) -> SockAddr | None:
         """getpeername; None unless the handshake is done and the connection alive."""
@@ -395,6 +450,7 @@ class StreamSocket(Socket):
         if self.phase == LISTENING:
             self._stop()
         if self.conn is not None:
+            self._forget_name(self.conn.local)
             self.conn.owner = None
             self.conn.abort()
             self.hub.wake()

@@ -37,6 +37,7 @@ class Supervisor:
     def _gone(self, session: Session) -> None:
         if session in self.sessions:
             self.sessions.remove(session)
+        self.hub.reap()
 
     def close(self) -> None:
         """The stack stops: programs see their connections reset, and ENOSYS from then on."""

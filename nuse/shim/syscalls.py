@@ -14,16 +14,17 @@ from nuse.shim.datagram import DatagramSocket
 from nuse.shim.fdtable import socket_name
 from nuse.shim.mpopts import has_mptcp, upgrades
 from nuse.shim.notif import Notification
-from nuse.shim.options import flag, reuse, timeout
-from nuse.shim.opttable import IP_BIND_ADDRESS_NO_PORT, SOL_IP
+from nuse.shim.options import flag, keep_to_v6, reuse, timeout
+from nuse.shim.opttable import IP_BIND_ADDRESS_NO_PORT, IPV6_V6ONLY, SOL_IP, SOL_IPV6
 from nuse.shim.origin import bind_address
 from nuse.shim.session import CONTINUE, LATER, Handler, Session, signed
 from nuse.shim.sock import Pending, Socket
-from nuse.shim.stream import CONNECTING, DEAD, ESTABLISHED, FRESH, SHUT_RD, SHUT_RDWR, StreamSocket
+from nuse.shim.stream import CONNECTING, DEAD, ESTABLISHED, FRESH, SHUT_RD, SHUT_RDWR, SHUT_WR, StreamSocket
 from nuse.shim.syscalls_accept import sys_accept, sys_accept4
 from nuse.shim.syscalls_msg import sys_recvfrom, sys_recvmmsg, sys_recvmsg, sys_sendmmsg, sys_sendmsg, sys_sendto
 from nuse.shim.syscalls_opt import sys_getsockopt, sys_ioctl, sys_setsockopt
 from stack.errors import StackError
+from stack.ip.addr import is_multicast
 
 _TYPE_MASK = 0xF
 _TYPE_FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
@@ -87,15 +88,36 @@ def sys_bind(s: Session, n: Notification) -> int | None:
     if 0 < addr[1] < FIRST_FREE_PORT and _is_ported(sock) and not s.capable(n.tid, CAP_NET_BIND_SERVICE):
         return -errno.EACCES
     s.hub.poller.run_now()  # a socket closed just before has given its port back
-    if isinstance(sock, StreamSocket):
-        if not addr[1] and flag(sock, SOL_IP, IP_BIND_ADDRESS_NO_PORT):
-            bind_address(sock, addr[0])
-        else:
-            sock.bind(addr, **reuse(sock))
-    else:
-        assert isinstance(sock, DatagramSocket)
-        sock.endpoint.bind(*addr, **reuse(sock))
+    if sock.v6 and len(addr[0]) == 4 and flag(sock, SOL_IPV6, IPV6_V6ONLY):
+        return -errno.EINVAL
+    if not sock.v6 and not _may_hold(s, addr[0]):  # looked at before EINVAL, where AF_INET6 does it after
+        return -errno.EADDRNOTAVAIL
+    try:
+        _bind(sock, addr)
+    except StackError as error:  # perhaps only a socket has the port whose close could not be seen
+        if error.errno != errno.EADDRINUSE or not s.hub.reap(addr[1]):
+            raise
+        _bind(sock, addr)
+    if len(addr[0]) == 16 and addr[0] != sockaddr.ANY6:
+        keep_to_v6(sock)
     return 0
+
+
+def _bind(sock: Socket, addr: sockaddr.SockAddr) -> None:
+    if isinstance(sock, DatagramSocket):
+        sock.endpoint.bind(*addr, **reuse(sock))
+        return
+    assert isinstance(sock, StreamSocket)
+    if not addr[1] and flag(sock, SOL_IP, IP_BIND_ADDRESS_NO_PORT):
+        bind_address(sock, addr[0])
+    else:
+        sock.bind(addr, **reuse(sock))
+
+
+def _may_hold(s: Session, addr: bytes) -> bool:
+    """bind() to this IPv4 address is possible at all."""
+    routes = s.hub.stack.routes
+    return addr == sockaddr.ANY4 or routes.is_local(addr) or is_multicast(addr) or routes.is_broadcast(addr)
 
 
 def _is_ported(sock: Socket) -> bool:
@@ -112,6 +134,7 @@ def sys_listen(s: Session, n: Notification) -> int | None:
     backlog = min(n.args[1] & 0xFFFFFFFF, s.hub.stack.sysctl.somaxconn)
     if sock.phase == FRESH and sock.binding is None:
         sock.bind((sock.bound_addr or (sockaddr.ANY6 if sock.v6 else sockaddr.ANY4), 0), **reuse(sock))
+        sock.auto_bound = True
     with _copy(s, n, sock) as theirs:
         sock.listen(backlog, theirs)
     return 0
@@ -215,12 +238,17 @@ def sys_shutdown(s: Session, n: Notification) -> int | None:
     if isinstance(sock, StreamSocket):
         return CONTINUE if sock.shutdown(how) else 0
     assert isinstance(sock, DatagramSocket)
-    if sock.remote_address() is None:
-        return -errno.ENOTCONN
     if how != SHUT_RD:
-        sock.send_pending()
+        if not sock.shut_write:
+            sock.send_pending()
         sock.shut_write = True
-    return CONTINUE
+    if how != SHUT_WR:
+        sock.stop_reading()
+    if sock.endpoint.remote is not None:
+        return CONTINUE
+    with _copy(s, n, sock) as theirs:  # it has its effect all the same: that is how a thread in recvfrom is woken
+        theirs.shutdown(how)
+    return -errno.ENOTCONN
 
 
 def sys_getsockname(s: Session, n: Notification) -> int | None:

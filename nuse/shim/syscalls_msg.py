@@ -4,6 +4,7 @@ Streams go on into the kernel as soon as it is clear that the carrier does there
 reports no peer name, as Linux's TCP does not. Datagrams are received and sent here.
 """
 
+import contextlib
 import errno
 import socket
 from typing import Any
@@ -18,6 +19,7 @@ from nuse.shim.message import (
     Message,
     fill,
     fill_error,
+    fill_nothing,
     gather,
     read_header,
     read_message,
@@ -198,6 +200,12 @@ class _Receive(Pending):
         if not self.session.reply(self.n, result) or self._flags & MSG_PEEK:
             self._sock.give_back(entry, whole)
 
+    def stop(self) -> None:
+        """SHUT_RD."""
+        with contextlib.suppress(OSError, Interrupted):
+            fill_nothing(self.session, self.n, self._message)
+        self.finish(0)
+
 
 def _receive(s: Session, n: Notification, sock: DatagramSocket, message: Message, flags: int) -> int | None:
     """One datagram now: the call's result, or LATER if none is there. EAGAIN is raised if the call may not wait."""
@@ -221,7 +229,7 @@ def _receive(s: Session, n: Notification, sock: DatagramSocket, message: Message
                 raise
         if flags & MSG_DONTWAIT or is_nonblocking(theirs):
             raise StackError(errno.EAGAIN, "no datagram")
-    return LATER
+    return fill_nothing(s, n, message) if sock.shut_read else LATER
 
 
 def _receive_error(s: Session, n: Notification, sock: DatagramSocket, message: Message) -> int:

@@ -150,4 +150,4 @@ def _outq(sock: Socket) -> int:
             return 0
         return int(sock.conn.send_queued) + carrier.unread(sock.end)
     assert isinstance(sock, DatagramSocket)
-    return carrier.unread(sock.end)
+    return carrier.unread(sock.end) if sock.end.fileno() >= 0 else 0

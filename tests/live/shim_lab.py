@@ -17,7 +17,6 @@ from nuse.driver import Driver
 from nuse.loop import monotonic_ns, run
 from nuse.shim import launch
 from nuse.shim.policy import Policy
-from nuse.shim.stream import DEAD, SHUT, StreamSocket
 from nuse.shim.supervisor import Supervisor
 from stack.host import Stack
 
@@ -120,7 +119,7 @@ class Lab:
 
     def live_sockets(self):
         sockets = self.supervisor.hub.sockets.values()
-        return [each for each in sockets if not isinstance(each, StreamSocket) or each.phase not in (SHUT, DEAD)]
+        return [each for each in sockets if each.end.fileno() >= 0]
 
     async def close(self):
         """End all programs; then nothing of them may be left."""
