@@ -8,6 +8,7 @@ the key of the supervisor's table.
 import errno
 import os
 import socket
+import stat
 from collections import OrderedDict
 
 from nuse.shim import native
@@ -63,7 +64,8 @@ class Tasks:
             copy = self.copy(tid, fd)
         except OSError:
             return None
-        if socket_name(copy) == name:
+        status = os.fstat(copy)  # by now it may be any file: inode numbers alone are not enough
+        if stat.S_ISSOCK(status.st_mode) and f"socket:[{status.st_ino}]" == name:
             return socket.socket(socket.AF_UNIX, kind, 0, fileno=copy)
         os.close(copy)
         return None

@@ -369,7 +369,7 @@ class StreamSocket(Socket):
     def _on_idle(self, _bits: int) -> None:
         """HUP before there was a connection: closed."""
         if self.phase == LISTENING:
-            self._stop()
+            self._close_listener()
         self._end(False)
 
     def _end(self, unread: bool) -> None:
@@ -393,24 +393,29 @@ class StreamSocket(Socket):
     def _stop(self) -> None:
         """Stop listening or connecting, and be a fresh socket again."""
         if self.phase == LISTENING:
-            self.listener.owner = None
-            self.listener.close()
-            self.listener = None
-            if self.auto_bound:
-                self._forget_name(self.local_address())
-                self.release_port()
-                self.auto_bound = False
-            for conn in self.returned:
-                conn.abort()
-            self.returned.clear()
+            self._close_listener()
         else:
             self.conn.owner = None
             self.conn.close()
             self.conn = None
-        for waiting in list(self.waiting):
-            waiting.finish(-errno.EINVAL if self.phase == LISTENING else -errno.ECONNABORTED)
+            for waiting in list(self.waiting):
+                waiting.finish(-errno.ECONNABORTED)
         self._unblock_fresh()
         self.hub.wake()
+
+    def _close_listener(self) -> None:
+        self.listener.owner = None
+        self.listener.close()
+        self.listener = None
+        if self.auto_bound:
+            self._forget_name(self.local_address())
+            self.release_port()
+            self.auto_bound = False
+        for conn in self.returned:
+            conn.abort()
+        self.returned.clear()
+        for waiting in list(self.waiting):
+            waiting.finish(-errno.EINVAL)
 
     # ------------------------------------------------------------------ names and ends
 

@@ -333,3 +333,30 @@ def test_a_resolv_conf_of_its_own(tmp_path):
 def test_a_namespace_that_does_not_exist_is_a_clear_error():
     with pytest.raises(launch.ShimUnavailable, match="namespace /run/netns/nosuch"):
         launch.spawn(["true"], netns="/run/netns/nosuch")
+
+
+REUSED = """
+import os, socket
+for number in range(300):
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    if number % 3:
+        sock.listen()
+    else:
+        sock.setblocking(False)
+        sock.connect_ex(("127.0.0.1", 1 + number % 2))
+    descriptor = sock.fileno()
+    sock.close()
+    assert os.open("/dev/null", os.O_RDONLY) == descriptor
+    socket.create_server(("127.0.0.1", 0)).close()  # bind looks for closes first
+    os.close(descriptor)
+"""
+
+
+def test_a_descriptor_that_is_another_file_when_its_close_is_seen():
+    async def scenario(lab):
+        programs = [lab.python(REUSED) for _ in range(2)]
+        for each in programs:
+            assert await each.wait() == 0, each.output
+
+    run_lab(scenario)
