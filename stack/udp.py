@@ -40,15 +40,15 @@ class UdpEndpoint(DatagramEndpoint):
         self.reuseaddr, self.reuseport, self.v6only = reuseaddr, reuseport, v6only and self.v6
         self._check_bindable(addr)
         self._demux.claim(self, addr, port)
-        self._bound = self.local
+        self._bound = addr, port
 
     def connect(self, remote: SockAddr) -> None:
         """Fix the remote end: only its datagrams are received, and its errors are reported."""
         if self.closed:
             raise StackError(errno.EBADF, "closed")
-        addr, route = self._route(remote[0])
-        if not self.local[1]:
+        if not self.local[1]:  # even if there is no way
             self._autobind()
+        addr, route = self._route(remote[0])
         if is_any(self.local[0]) or len(self.local[0]) != len(addr):
             self.local = (route.src, self.local[1])
         self.remote = (addr, remote[1])
@@ -59,11 +59,10 @@ class UdpEndpoint(DatagramEndpoint):
     def disconnect(self) -> None:
         """Back to before `connect`; a port that the stack had picked is given up."""
         self.remote = None
-        if self._bound is not None:
-            self.local = self._bound
-        elif self.local[1]:
+        addr, port = self._bound or (ANY6 if self.v6 else ANY4, 0)
+        if self.local[1] and not port:
             self._demux.release(self)
-            self.local = (ANY6 if self.v6 else ANY4, 0)
+        self.local = addr, port
 
     def sendto(
         self, data: bytes | memoryview, dest: SockAddr | None, now: Nanos, control: SendControl | None = None
@@ -82,7 +81,7 @@ class UdpEndpoint(DatagramEndpoint):
         if dest is None:
             raise StackError(errno.EDESTADDRREQ, "no destination")
         size = len(data)
-        if not 0 < dest[1] < 65536:
+        if not 0 < dest[1] < 65536 and (dest is not self.remote or (self.v6 and len(dest[0]) == 4)):
             raise StackError(errno.EINVAL, f"port {dest[1]}")
         if size > (UDP_MAX4 if len(dest[0]) == 4 else UDP_MAX6):
             raise StackError(errno.EMSGSIZE, f"{size} bytes")

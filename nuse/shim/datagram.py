@@ -198,12 +198,24 @@ class DatagramSocket(Socket):
         if report is not None:
             self.error = self.endpoint.take_error()
         if not self.error:
-            self.settle()
-            while self.entries and self.entries[0].addr is None:
-                with contextlib.suppress(BlockingIOError):
-                    theirs.recv(1, socket.MSG_DONTWAIT)
-                self._total -= self.entries.popleft().charge
+            self._drop_markers(theirs)
         return report
+
+    def take_error(self) -> int:
+        """SO_ERROR, or any other way to be told; nothing is left that polls."""
+        error = super().take_error()
+        if error and not self._retired and (theirs := self.copy()) is not None:
+            with theirs:
+                self._drop_markers(theirs)
+        return error
+
+    def _drop_markers(self, theirs: socket.socket) -> None:
+        """Take the markers of errors out of the carrier, unless datagrams lie before them."""
+        self.settle()
+        while self.entries and self.entries[0].addr is None:
+            with contextlib.suppress(BlockingIOError):
+                theirs.recv(1, socket.MSG_DONTWAIT)
+            self._total -= self.entries.popleft().charge
 
     # ------------------------------------------------------------------ from the program
 
@@ -283,6 +295,11 @@ class DatagramSocket(Socket):
     def named(self) -> bool:
         """It has a port, or identifier."""
         return bool(self.endpoint.local[1])
+
+    @property
+    def held(self) -> Any:
+        """A UDP endpoint is its own hold on the port."""
+        return self.endpoint if self.is_udp else None
 
     def held_port(self) -> int | None:
         """Its port, or identifier; 0 if it has none yet."""

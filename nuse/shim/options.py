@@ -135,6 +135,8 @@ def set_int(sock: Socket, level: int, name: int, value: int) -> bool:
         raise StackError(errno.EINVAL, f"{value} is outside {opt.low}..{opt.high}")
     if opt.boolean:
         value = int(value != 0)
+    if level == SOL_SOCKET and name in (SO_REUSEADDR, SO_REUSEPORT) and sock.held is not None:
+        setattr(sock.held, "reuseaddr" if name == SO_REUSEADDR else "reuseport", bool(value))  # as others see it
     if (level, name) == (SOL_IPV6, IPV6_V6ONLY) and sock.named:
         raise StackError(errno.EINVAL, "IPV6_V6ONLY after bind")
     if isinstance(sock, StreamSocket) and opt.field:

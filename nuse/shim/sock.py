@@ -69,6 +69,11 @@ class Socket:
         """It has an address or a port."""
         raise NotImplementedError
 
+    @property
+    def held(self) -> Any:
+        """What holds its port in the stack, with `reuseaddr` and `reuseport`; None if nothing does."""
+        raise NotImplementedError
+
     def held_port(self) -> int | None:
         """The port that bind took; None if it holds nothing of the stack."""
         raise NotImplementedError

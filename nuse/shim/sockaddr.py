@@ -76,10 +76,16 @@ def encode(addr: SockAddr | None, v6: bool) -> bytes:
     return _FAMILY.pack(AF_INET6) + _SIN6.pack(port, 0, host) + b"\0\0\0\0"
 
 
-def reachable(addr: SockAddr) -> SockAddr:
-    """Where a connect or sendto to `addr` really goes: the wildcard means this host, as in Linux."""
+def reachable(addr: SockAddr, local: SockAddr | None = None) -> SockAddr:
+    """Where a connect or sendto to `addr` really goes: the wildcard means this host, as in Linux.
+
+    A socket bound to an IPv4 address, `local`, goes there; to it the wildcard of IPv6 is that of IPv4.
+    """
     host, port = addr
+    bound4 = local is not None and len(local[0]) == 4
     if host == ANY4:
+        return (local[0] if local is not None and bound4 and local[0] != ANY4 else LOOPBACK4), port
+    if host == ANY6 and bound4:
         return LOOPBACK4, port
     if host == ANY6:
         return LOOPBACK6, port

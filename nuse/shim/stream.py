@@ -22,6 +22,7 @@ from nuse.shim.hub import Hub
 from nuse.shim.origin import origin
 from nuse.shim.pump import Pump
 from nuse.shim.sock import SockAddr, Socket
+from nuse.shim.sockaddr import ANY4, ANY6
 from stack.errors import StackError
 from stack.events import ACCEPTABLE, CLOSED, CONNECTED, FAILED, PEER_CLOSED, READABLE, URGENT, WRITABLE
 from stack.tcp.options import OptionValue, TcpOptions, check_option
@@ -57,7 +58,7 @@ class StreamSocket(Socket):
         super().__init__(hub, v6, socket.SOCK_STREAM, proto, end, name)
         self.phase = FRESH
         self.binding: Any = None  # our hold on it; a connection and a listener have their own
-        self.auto_bound = False  # by listen, not by the program
+        self.auto_bound = False  # its port was chosen for it
         self.bound_addr: bytes | None = None  # bound without a port (IP_BIND_ADDRESS_NO_PORT)
         self.stale_name: SockAddr | None = None  # what getsockname says after a refusal: the port, though given back
         self.conn: Any = None
@@ -77,8 +78,9 @@ class StreamSocket(Socket):
 
     def bind(self, addr: SockAddr, *, reuseaddr: bool, reuseport: bool, v6only: bool) -> None:
         """Take a port. Raises StackError: EINVAL if bound, EADDRINUSE, EADDRNOTAVAIL."""
-        if self.binding is not None or self.phase != FRESH:
+        if self.binding is not None or self.phase not in (FRESH, DEAD) or self._is_alive():
             raise StackError(errno.EINVAL, "already bound")
+        self.auto_bound = not addr[1]
         self.binding = self.hub.stack.tcp.bind(*addr, reuseaddr=reuseaddr, reuseport=reuseport, v6only=v6only)
 
     def listen(self, backlog: int, theirs: socket.socket | None) -> None:
@@ -268,18 +270,28 @@ class StreamSocket(Socket):
 
     def _connect_failed(self, error: int) -> None:
         """A blocked caller gets the errno and may try again; else the carrier and SO_ERROR show the failure."""
-        self._forget_name(self.conn.local)
+        whole = self.conn.local
+        self._drop_port(whole[1])
         self.conn.owner = None
         self.conn = None
         told = [waiting.finish(-error) for waiting in list(self.waiting)]
         if any(told):
             self._unblock_fresh()
         else:
+            if self.stale_name is not None:
+                self.stale_name = whole
             self._break(error)
 
-    def _forget_name(self, name: SockAddr | None) -> None:
-        """The port is given back, if the program did not ask for it; getsockname goes on to tell it."""
-        self.stale_name = None if name is None else (bytes(len(name[0])), name[1])
+    def _drop_port(self, port: int) -> None:
+        """A port that the program did not ask for is given back, though getsockname goes on to tell it."""
+        if self.binding is not None and not self.auto_bound:
+            return
+        if self.binding is not None:
+            self.bound_addr = self.binding.addr
+        elif self.bound_addr is None:
+            self.bound_addr = ANY6 if self.v6 else ANY4
+        self.stale_name = self.bound_addr, port
+        self.release_port()
 
     def _unblock_fresh(self) -> None:
         self.phase = FRESH
@@ -407,10 +419,7 @@ class StreamSocket(Socket):
         self.listener.owner = None
         self.listener.close()
         self.listener = None
-        if self.auto_bound:
-            self._forget_name(self.local_address())
-            self.release_port()
-            self.auto_bound = False
+        self._drop_port(self.binding.port)
         for conn in self.returned:
             conn.abort()
         self.returned.clear()
@@ -422,7 +431,15 @@ class StreamSocket(Socket):
     @property
     def named(self) -> bool:
         """It has an address, and not only the name of one given back."""
-        return self.conn is not None or self.binding is not None or self.bound_addr is not None
+        return self._is_alive() or self.binding is not None
+
+    def _is_alive(self) -> bool:
+        return self.conn is not None and self.conn.state.name not in ("CLOSED", "TIME_WAIT")
+
+    @property
+    def held(self) -> Any:
+        """Its binding."""
+        return self.binding
 
     def held_port(self) -> int | None:
         """The port that is ours by bind."""
@@ -441,7 +458,7 @@ class StreamSocket(Socket):
             return local
         if self.binding is not None:
             return self.binding.addr, self.binding.port
-        return self.stale_name if self.bound_addr is None else (self.bound_addr, 0)
+        return self.stale_name if self.bound_addr is None or self.stale_name else (self.bound_addr, 0)
 
     def remote_address(self) -> SockAddr | None:
         """getpeername; None unless the handshake is done and the connection alive."""
@@ -455,7 +472,7 @@ class StreamSocket(Socket):
         if self.phase == LISTENING:
             self._stop()
         if self.conn is not None:
-            self._forget_name(self.conn.local)
+            self._drop_port(self.conn.local[1])
             self.conn.owner = None
             self.conn.abort()
             self.hub.wake()
@@ -469,6 +486,10 @@ class StreamSocket(Socket):
         self.hub.remove(self)
         self.end, self.name = end, name
         self.phase = FRESH
+        if self.conn is not None:
+            self._drop_port(self.conn.local[1])
+        if self.stale_name is not None and self.bound_addr is not None:
+            self.stale_name = self.bound_addr, self.stale_name[1]
         self.conn = self.pump = None
         self.shut_write = self.shut_both = False
         self.error = self.tokens = 0

@@ -162,7 +162,7 @@ def sys_connect(s: Session, n: Notification) -> int | None:
             sock.endpoint.disconnect()
         else:
             sock.send_pending()
-            sock.endpoint.connect(sockaddr.reachable(sockaddr.decode_datagram(raw, sock.v6)))
+            sock.endpoint.connect(sockaddr.reachable(sockaddr.decode_datagram(raw, sock.v6), sock.local_address()))
         return 0
     assert isinstance(sock, StreamSocket)
     if family == sockaddr.AF_UNSPEC:
@@ -175,7 +175,7 @@ def sys_connect(s: Session, n: Notification) -> int | None:
 
 
 def _connect_fresh(s: Session, n: Notification, sock: StreamSocket, raw: bytes) -> int | None:
-    remote = sockaddr.reachable(sockaddr.decode(raw, sock.v6))
+    remote = sockaddr.reachable(sockaddr.decode(raw, sock.v6), sock.local_address())
     if len(remote[0]) == 4 and sock.v6 and sock.options.v6only:
         return -errno.ENETUNREACH
     with _copy(s, n, sock) as theirs:
@@ -197,7 +197,8 @@ def _connect_again(s: Session, n: Notification, sock: StreamSocket) -> int | Non
     if sock.phase == ESTABLISHED and not sock.connect_told:
         sock.connect_told = True
         return 0
-    if sock.phase == DEAD and sock.conn is None:  # a non-blocking connect failed: told once, then it may be tried again
+    if sock.phase == DEAD and not (sock.conn and sock.connect_told):
+        # A connect that nobody waited for failed, or worked and was reset: told once, then it may be tried again.
         error = sock.take_error() or errno.ECONNABORTED
         _renew(s, n, sock)
         return -error

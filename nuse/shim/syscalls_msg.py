@@ -29,7 +29,8 @@ from nuse.shim.options import TFO_CLIENT, timeout
 from nuse.shim.session import CONTINUE, LATER, Interrupted, Session, signed
 from nuse.shim.sock import Pending, SockAddr
 from nuse.shim.sockaddr import decode, decode_datagram, reachable
-from nuse.shim.stream import CONNECTING, FRESH, LISTENING, StreamSocket
+from nuse.shim.stream import CONNECTING, DEAD, FRESH, LISTENING, StreamSocket
+from nuse.shim.syscalls_opt import carrier_error
 from nuse.shim.urgent import send_urgent
 from stack.errors import StackError
 
@@ -43,6 +44,8 @@ def _send_stream(s: Session, n: Notification, sock: StreamSocket, flags: int, me
         return _send_fast(s, n, sock, flags, message)
     if sock.phase in (FRESH, LISTENING):
         return -errno.EPIPE
+    if error := _refusal(s, n, sock):
+        return -error
     if message is None:
         return CONTINUE
     if flags & MSG_OOB:
@@ -72,7 +75,7 @@ def _send_fast(s: Session, n: Notification, sock: StreamSocket, flags: int, mess
         return -errno.EALREADY if sock.phase == CONNECTING else -errno.EISCONN
     if message is None or not message.name:
         return -errno.EINVAL
-    remote = reachable(decode(s.read_sockaddr(n, message.name, message.name_room), sock.v6))
+    remote = reachable(decode(s.read_sockaddr(n, message.name, message.name_room), sock.v6), sock.local_address())
     data = gather(s, n, message)
     theirs = s.hub.tasks.copy_socket(n.tid, signed(n.args[0]), sock.name, socket.SOCK_STREAM)
     if theirs is None:
@@ -86,9 +89,17 @@ def _send_fast(s: Session, n: Notification, sock: StreamSocket, flags: int, mess
     return LATER
 
 
-def _receive_stream(sock: StreamSocket, flags: int) -> int:
+def _refusal(s: Session, n: Notification, sock: StreamSocket) -> int:
+    """Why a connect failed that nobody waited for, if it has not been told; the carrier knows ECONNRESET only."""
+    failed = sock.phase == DEAD and sock.conn is None and sock.error
+    return sock.take_error() if failed and carrier_error(s, n, sock) else 0
+
+
+def _receive_stream(s: Session, n: Notification, sock: StreamSocket, flags: int) -> int:
     if flags & MSG_ERRQUEUE:
         return -errno.EAGAIN
+    if not flags & MSG_OOB and (error := _refusal(s, n, sock)):
+        return -error
     if flags & MSG_OOB and sock.phase == FRESH:
         return -errno.EINVAL
     return -errno.ENOTCONN if sock.phase in (FRESH, LISTENING) else CONTINUE
@@ -97,7 +108,7 @@ def _receive_stream(sock: StreamSocket, flags: int) -> int:
 def _destination(s: Session, n: Notification, sock: DatagramSocket, at: int, length: int) -> SockAddr | None:
     if not at:
         return None
-    return reachable(decode_datagram(s.read_sockaddr(n, at, length), sock.v6))
+    return reachable(decode_datagram(s.read_sockaddr(n, at, length), sock.v6), sock.local_address())
 
 
 # ---------------------------------------------------------------------- sending
@@ -112,7 +123,7 @@ def sys_sendto(s: Session, n: Notification) -> int | None:
     if isinstance(sock, StreamSocket):
         return _send_stream(s, n, sock, flags, message if n.args[4] or flags & MSG_OOB else None)
     assert isinstance(sock, DatagramSocket)
-    if flags & MSG_OOB:
+    if flags & MSG_OOB and not (sock.is_udp and sock.v6):  # where Linux does not look at it
         return -errno.EOPNOTSUPP
     dest = _destination(s, n, sock, n.args[4], n.args[5])
     return sock.send(gather(s, n, message), dest)
@@ -132,7 +143,7 @@ def sys_sendmsg(s: Session, n: Notification) -> int | None:
 
 
 def _send_message(s: Session, n: Notification, sock: DatagramSocket, at: int, flags: int) -> int:
-    if flags & MSG_OOB:
+    if flags & MSG_OOB and not (sock.is_udp and sock.v6):  # where Linux does not look at it
         return -errno.EOPNOTSUPP
     message = read_message(s, n, at)
     dest = _destination(s, n, sock, message.name, message.name_room)
@@ -209,7 +220,7 @@ class _Receive(Pending):
 
 def _receive(s: Session, n: Notification, sock: DatagramSocket, message: Message, flags: int) -> int | None:
     """One datagram now: the call's result, or LATER if none is there. EAGAIN is raised if the call may not wait."""
-    if flags & MSG_OOB:
+    if flags & MSG_OOB and not sock.is_udp:
         raise StackError(errno.EOPNOTSUPP, "no urgent datagrams")
     if flags & MSG_ERRQUEUE:
         return _receive_error(s, n, sock, message)
@@ -251,7 +262,7 @@ def sys_recvfrom(s: Session, n: Notification) -> int | None:
         return CONTINUE
     flags = signed(n.args[3])
     if isinstance(sock, StreamSocket):
-        return _receive_stream(sock, flags)
+        return _receive_stream(s, n, sock, flags)
     assert isinstance(sock, DatagramSocket)
     message = Message([(n.args[1], n.args[2])], n.args[4])
     if n.args[4]:
@@ -272,7 +283,7 @@ def sys_recvmsg(s: Session, n: Notification) -> int | None:
         return CONTINUE
     flags = signed(n.args[2])
     if isinstance(sock, StreamSocket):
-        return _receive_stream(sock, flags)
+        return _receive_stream(s, n, sock, flags)
     assert isinstance(sock, DatagramSocket)
     message = read_message(s, n, n.args[1])
     result = _receive(s, n, sock, message, flags)
@@ -288,7 +299,7 @@ def sys_recvmmsg(s: Session, n: Notification) -> int | None:
         return CONTINUE
     flags = signed(n.args[3])
     if isinstance(sock, StreamSocket):
-        return _receive_stream(sock, flags)
+        return _receive_stream(s, n, sock, flags)
     assert isinstance(sock, DatagramSocket)
     received = 0
     for at in range(n.args[1], n.args[1] + min(n.args[2] & 0xFFFFFFFF, VLEN_MAX) * MMSGHDR_LEN, MMSGHDR_LEN):

@@ -107,7 +107,7 @@ def _get_mptcp(s: Session, n: Notification, sock: StreamSocket, name: int, room:
 def _take_error(s: Session, n: Notification, sock: Socket, room: int) -> int:
     """SO_ERROR, which stays pending if the call is interrupted."""
     value = sock.take_error()
-    if value and not _carrier_error(s, n, sock):
+    if value and not carrier_error(s, n, sock):
         value = 0
     try:
         s.write(n, n.args[3], _INT.pack(value)[:room])
@@ -118,7 +118,7 @@ def _take_error(s: Session, n: Notification, sock: Socket, room: int) -> int:
     return 0
 
 
-def _carrier_error(s: Session, n: Notification, sock: Socket) -> bool:
+def carrier_error(s: Session, n: Notification, sock: Socket) -> bool:
     """True if the program has not heard of the socket's error yet. It is told once, be it by us or by a plain read."""
     if not sock.carrier_has_error:
         return True

@@ -22,7 +22,7 @@ PATIENCE = 0.005  # seconds until a call that found no room asks again
 def send_urgent(s: Session, n: Notification, sock: StreamSocket, flags: int, message: Message) -> int | None:
     """send(MSG_OOB) on a socket that is or was connected: all of the data, the last byte of it urgent."""
     if sock.phase not in (ESTABLISHED, CONNECTING) or sock.shut_write:
-        return CONTINUE  # the carrier is shut too: EPIPE, with its signal
+        return -errno.EPIPE if message.name else CONTINUE  # the carrier is shut too: EPIPE, with its signal
     if sock.pump is not None and sock.pump.drain():
         data = gather(s, n, message)
         sock.conn.send(data, urgent=True)

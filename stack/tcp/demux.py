@@ -127,16 +127,17 @@ class TcpDemux:
         Raises StackError ENETUNREACH without a route or to many, EADDRNOTAVAIL without a free port or if the
         4-tuple is in use, ECONNREFUSED for port 0, EAFNOSUPPORT and ENETUNREACH if bound to the other family.
         """
-        if not remote[1]:
-            raise StackError(errno.ECONNREFUSED, "port 0")
         self.clock = now
         src = local_addr or (binding.addr if binding is not None and binding.addr not in (ANY4, ANY6) else None)
         if src is not None and len(src) != len(remote[0]):
+            self._stack.route(remote[0], None)  # that there is none is told first
             code = errno.EAFNOSUPPORT if len(src) == 4 else errno.ENETUNREACH
             raise StackError(code, f"{show_addr(remote[0])} cannot be reached from {show_addr(src)}")
         route = self._stack.route(remote[0], src)
         if is_multicast(remote[0]) or self._stack.routes.is_broadcast(remote[0]):
             raise StackError(errno.ENETUNREACH, f"{show_addr(remote[0])} is many; RFC 9293 MUST-46")
+        if not remote[1]:
+            raise StackError(errno.ECONNREFUSED, "port 0")
         if binding is not None:
             local = (route.src, binding.port)
             iss = self._make_room(flow_key(remote, local))

@@ -84,16 +84,16 @@ class PortTable:
             del self._ports[binding.port]
 
     def may_listen(self, binding: Binding) -> bool:
-        """False if another socket listens on an overlapping address (SO_REUSEADDR lets only one of them)."""
-        for other in self._ports[binding.port]:
-            if (
-                other is not binding
-                and other.listening
-                and other.overlaps(binding.addr, binding.v6only)
-                and not (binding.reuseport and other.reuseport)
-            ):
-                return False
-        return True
+        """False if another socket is in the way, which SO_REUSEADDR allows to none that listens.
+
+        As bind asked already; since then another may have begun to listen, or an option may have been taken back.
+        """
+        return not any(
+            other is not binding
+            and other.overlaps(binding.addr, binding.v6only)
+            and _exclude(other, binding.reuseaddr, binding.reuseport)
+            for other in self._ports[binding.port]
+        )
 
     def bound(self, port: int) -> bool:
         """True if somebody bound `port` explicitly."""
@@ -134,21 +134,19 @@ class PortTable:
     def _conflicts(self, addr: bytes, port: int, reuseaddr: bool, reuseport: bool, v6only: bool) -> bool:
         if port in self._auto and not reuseaddr:
             return True
-        for other in self._ports.get(port, ()):
-            if not other.overlaps(addr, v6only):
-                continue
-            if reuseaddr and other.reuseaddr and not other.listening:
-                continue
-            if reuseport and other.reuseport:
-                continue
-            return True
-        return False
+        held = self._ports.get(port, ())
+        return any(other.overlaps(addr, v6only) and _exclude(other, reuseaddr, reuseport) for other in held)
 
     def check(self) -> None:
         """Nothing free may be listed."""
         for port, held in self._ports.items():
             if not held or any(binding.refs < 1 for binding in held):
                 raise InvariantBroken(f"port {port} is held by nobody")
+
+
+def _exclude(other: Binding, reuseaddr: bool, reuseport: bool) -> bool:
+    """A socket with these options cannot have the same port as `other` on overlapping addresses."""
+    return not ((reuseaddr and other.reuseaddr and not other.listening) or (reuseport and other.reuseport))
 
 
 class _Ring:

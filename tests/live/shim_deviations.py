@@ -12,7 +12,10 @@ SHUT = {"IN", "OUT", "HUP", "RDHUP"}
 
 def _masks(text):
     """ "t0=IN|OUT u1=-" as {"t0": {"IN", "OUT"}, …}."""
-    return {socket: set(bits.split("|")) for socket, bits in (word.split("=") for word in text.split())}
+    return {
+        socket: set(bits.split("|"))
+        for socket, bits in (word.split("=") for word in text.removeprefix("told ").split())
+    }
 
 
 def _only_polls(kernel, stack, allowed):
@@ -22,13 +25,17 @@ def _only_polls(kernel, stack, allowed):
         if kernel[0] != "wait":
             return False
         pairs.append((kernel[1], stack[1]))
-    for theirs, ours in pairs:
-        theirs, ours = _masks(theirs), _masks(ours)
-        if theirs.keys() != ours.keys():
-            return False
-        if any(theirs[each] != ours[each] and not allowed(each, theirs[each], ours[each]) for each in theirs):
-            return False
+    for theirs, ours in ((_masks(one), _masks(other)) for one, other in pairs):
+        for each in theirs | ours:
+            bits = theirs.get(each, {"-"}), ours.get(each, {"-"})
+            if bits[0] != bits[1] and not allowed(each, *bits):
+                return False
     return True
+
+
+def _fresh(socket, theirs, ours):
+    """A stream never connected: it has HUP only without a peer."""
+    return socket[0] == "f" and "HUP" in theirs and ours <= {"OUT", "-"}
 
 
 # ---------------------------------------------------------------------- what AF_UNIX cannot show
@@ -39,10 +46,12 @@ def masks(steps, kernel, stack):
     low_water = any(step[0] == "set" and step[2:4] == [1, 18] for step in steps)  # it polls IN below SO_RCVLOWAT too
 
     def allowed(socket, theirs, ours):
-        if socket[0] == "f":  # a stream has HUP only without a peer
-            return "HUP" in theirs and ours == {"OUT"}
+        if socket[0] == "f":
+            return _fresh(socket, theirs, ours)
         if socket[0] == "u":  # it cannot be given an error
             return "ERR" in theirs and theirs - {"ERR"} <= ours <= theirs - {"ERR"} | {"IN"}
+        if "PRI" in theirs and ours - theirs == {"IN"}:  # the urgent byte lies in the queue as any other
+            return True
         if low_water and ours - theirs == {"IN"}:
             return True
         before = [bits for line in kernel for name, bits in _masks(line[2]).items() if name[0] == "t"]
@@ -54,9 +63,36 @@ def masks(steps, kernel, stack):
 
 def write_after_reset(steps, kernel, stack):
     """The first write after a reset that nobody has read of: it looks at the shutdown first."""
-    if steps[-1][0] in ("send", "sendto", "splice") and (kernel[-1][1], stack[1]) == ("ECONNRESET", "EPIPE"):
+    told = kernel[-1][1] in ("ECONNRESET", "ECONNREFUSED", "ETIMEDOUT") and stack[1] == "EPIPE"
+    if steps[-1][0] in ("send", "sendto", "splice") and told:
         return END
     return None
+
+
+def errno_of_reads(steps, kernel, stack):
+    """It knows only ECONNRESET."""
+    told = kernel[-1][1] in ("ECONNREFUSED", "ETIMEDOUT", "EPIPE") and stack[1] == "ECONNRESET"
+    return SAME if told and steps[-1][0] in ("recv", "splice") else None
+
+
+def close_after_shutdown(steps, kernel, stack):
+    """After SHUT_RDWR a close is not seen, and so its reset neither."""
+    shut = any(step[0] == "shutdown" and step[2] == 2 for step in steps)
+    closed = shut and steps[-1][0] in ("close", "dup", "pass", "socket", "accept")
+
+    def reset(socket, theirs, ours):
+        return _fresh(socket, theirs, ours) or {"ERR", "HUP"} <= theirs - ours
+
+    return END if closed and _only_polls(kernel[-1], stack, reset) else None
+
+
+def broken_off(steps, kernel, stack):
+    """Shutdown of a connecting socket and AF_UNSPEC leave ECONNRESET behind in Linux."""
+    if steps[-1][0] == "shutdown":
+        hup = _only_polls(kernel[-1], stack, lambda _socket, theirs, ours: "HUP" in theirs and ours == {"OUT"})
+        return END if hup else None
+    again = any(step[0] == "disconnect" for step in steps) and kernel[-1][1] == "ECONNRESET"
+    return END if again and steps[-1][0] in ("error", "get", "send", "recv", "sendto", "connect") else None
 
 
 def data_after_shutdown(steps, _kernel, _stack):
@@ -74,12 +110,28 @@ def fresh_shutdown(_steps, kernel, _stack):
 
 def renewed(steps, kernel, _stack):
     """Connecting again after a failure that nobody waited for: duplicates and epoll keep the old carrier."""
-    failed = any(line[0].startswith("connect") and line[1] == "EINPROGRESS" for line in kernel[:-1])
+    connects = [line for line in kernel if line[0].startswith("connect")]
+    again = len(connects) > 1 and any(line[1] == "EINPROGRESS" for line in connects)
     copied = any(step[0] in ("dup", "pass", "ctl") for step in steps)
-    return END if steps[-1][0] == "connect" and failed and copied else None
+    return END if copied and (again or any(step[0] == "disconnect" for step in steps)) else None
 
 
 # ---------------------------------------------------------------------- calls that are not stopped
+
+
+def edges(steps, kernel, stack):
+    """An edge of OUT whenever the stack has taken text, where Linux has one when a full buffer empties."""
+
+    def allowed(socket, theirs, ours):
+        return socket[0] == "t" and theirs == {"-"} and "OUT" in ours
+
+    return END if steps[-1][0] == "wait" and _only_polls(kernel[-1], stack, allowed) else None
+
+
+def choice(steps, kernel, stack):
+    """Which one of several sockets on a port gets a datagram or a connection is decided by a secret hash."""
+    several = any(step[0] == "set" and step[2:4] in ([1, 2], [1, 15]) for step in steps)
+    return END if several and steps[-1][0] in ("send", "sendto", "connect") and kernel[-1][1] == stack[1] else None
 
 
 def late_refusal(steps, kernel, stack):
@@ -89,11 +141,13 @@ def late_refusal(steps, kernel, stack):
     return None
 
 
-def listener_fionread(steps, kernel, stack):
-    """The kernel answers FIONREAD, of the carrier."""
-    if steps[-1][0] == "ioctl" and steps[-1][2] == FIONREAD and kernel[-1][1] == "EINVAL" and stack[1].isdigit():
+def fionread(steps, kernel, stack):
+    """The kernel answers FIONREAD, of the carrier: on a listener, and for all datagrams instead of the first."""
+    if steps[-1][0] != "ioctl" or steps[-1][2] != FIONREAD or not stack[1].isdigit():
+        return None
+    if kernel[-1][1] == "EINVAL":
         return END
-    return None
+    return SAME if f"u{steps[-1][1]}=" in stack[2] and int(kernel[-1][1]) < int(stack[1]) else None
 
 
 # ---------------------------------------------------------------------- not worth the trouble
@@ -107,6 +161,8 @@ def port_zero(steps, kernel, stack):
 def stale_name(steps, kernel, stack):
     """After a refusal Linux tells the port that the connection had; to port 0 there was none here."""
     names = kernel[-1][1].rsplit(" ", 1), stack[1].rsplit(" ", 1)
+    if steps[-1][0] == "disconnect" and names[0][-1] == names[1][-1]:  # an accepted one keeps its address
+        return END
     return SAME if steps[-1][0] == "sockname" and names[0][0] == names[1][0] and names[1][-1] == "0" else None
 
 
@@ -119,28 +175,49 @@ def other_family(steps, kernel, stack):
 def dead_outq(steps, kernel, stack):
     """Linux counts the SYN of a connection that was refused."""
     asked = steps[-1][0] == "ioctl" and steps[-1][2] == SIOCOUTQ
-    return SAME if asked and (kernel[-1][1], stack[1]) == ("1", "0") else None
+    refused = any(line[0].startswith("connect") for line in kernel)
+    return SAME if asked and refused and kernel[-1][1].isdigit() and stack[1] == "0" else None
 
 
 def order_of_errors(steps, kernel, stack):
-    """A datagram that cannot be sent, from a socket that is shut, too."""
-    wrong = ("EINVAL", "EDESTADDRREQ", "EMSGSIZE", "ENETUNREACH")
-    return SAME if steps[-1][0] in ("sendto", "send") and stack[1] == "EPIPE" and kernel[-1][1] in wrong else None
+    """A datagram with more than one thing wrong."""
+    wrong = {"EINVAL", "EDESTADDRREQ", "EMSGSIZE", "ENETUNREACH", "EAFNOSUPPORT"}
+    sent = steps[-1][0] in ("sendto", "send")
+    return SAME if sent and kernel[-1][1] in wrong and stack[1] in wrong | {"EPIPE"} else None
+
+
+def late_bind(steps, kernel, stack):
+    """bind() of a socket whose connection is over, but which is not closed."""
+    return END if steps[-1][0] == "bind" and f"t{steps[-1][1]}=" in stack[2] and kernel[-1][1] != "EINVAL" else None
+
+
+def fast_reuse(steps, kernel, stack):
+    """Linux looks at the last of several sockets on a port when the newest has SO_REUSEPORT, and forgets the others."""
+    crowd = sum(step[0] == "bind" for step in steps) > 2
+    reuse = any(step[0] == "set" and step[2:4] == [1, 15] for step in steps)
+    return END if crowd and reuse and steps[-1][0] in ("bind", "listen") and stack[1] == "EADDRINUSE" else None
 
 
 RULES = (
     masks,
     write_after_reset,
+    errno_of_reads,
+    close_after_shutdown,
+    broken_off,
     data_after_shutdown,
     fresh_shutdown,
     renewed,
+    edges,
+    choice,
     late_refusal,
-    listener_fionread,
+    fionread,
     port_zero,
     stale_name,
     other_family,
     dead_outq,
     order_of_errors,
+    late_bind,
+    fast_reuse,
 )
 
 

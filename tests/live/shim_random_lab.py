@@ -12,11 +12,8 @@ from .shim_deviations import END, deviates
 from .shim_lab import PATIENCE, PYTHON
 
 PLAYER = Path(__file__).parent / "shim_scripts" / "steps.py"
-FIRST_PORT, LAST_PORT, PORTS = (
-    1100,
-    32000,
-    8,
-)  # below the ephemeral ones; each program has its own, for TIME-WAIT's sake
+FIRST_PORT, LAST_PORT = 1100, 32000  # below the ephemeral ones
+PORTS = 4  # for each program its own, because of TIME-WAIT
 SLOWLY = 0.02  # seconds after each step when a difference may be one of time
 
 

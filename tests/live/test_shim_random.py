@@ -39,6 +39,27 @@ FOUND = (  # what once differed, shrunk
     [*SERVER, ["socket", 1, "tcp", 4, True], ["bind", 1, ["lo", 2]], ["connect", 1, ["lo", 1]], ["accept", 0, 2],
      ["set", 2, 1, 13, "0100000000000000"], ["close", 2], ["socket", 3, "tcp", 4, True], ["bind", 3, ["lo", 2]],
      ["close", 1], ["bind", 3, ["lo", 2]]],
+    [["socket", 0, "tcp", 4, True], ["bind", 0, ["lo", 0]], ["connect", 0, ["lo", 2]], ["bind", 0, ["lo", 1]]],
+    [["socket", 0, "tcp", 4, False], ["connect", 0, ["lo", 2]], ["sockname", 0], ["bind", 0, ["lo", 1]]],
+    [UDP, ["bind", 0, ["lo", 0]], ["connect", 0, ["lo", 1]], ["disconnect", 0], ["bind", 0, ["lo", 1]]],
+    # SO_REUSEPORT set or taken back after bind
+    [UDP, ["bind", 0, ["lo2", 1]], ["set", 0, 1, 15, 1], ["socket", 1, "udp", 6, True], ["set", 1, 1, 15, 1],
+     ["bind", 1, ["any", 1]]],
+    [["socket", 0, "tcp", 4, True], ["set", 0, 1, 15, 1], ["bind", 0, ["lo", 1]], ["socket", 1, "tcp", 4, True],
+     ["set", 1, 1, 15, 1], ["bind", 1, ["any", 1]], ["set", 0, 1, 15, 0], ["listen", 0, 1]],
+    # a failed connect is told to sendmsg and recvmsg; so is one that worked and was reset before anybody asked
+    [["socket", 0, "tcp", 4, False], ["connect", 0, ["lo", 2]], ["recv", 0, 5, "recvmsg", ""], ["error", 0]],
+    [["socket", 0, "tcp", 4, False], ["connect", 0, ["lo", 2]], ["send", 0, 5, "sendmsg", ""], ["error", 0]],
+    [*SERVER, ["socket", 1, "tcp", 4, False], ["connect", 1, ["lo", 1]], ["shutdown", 0, 2], ["connect", 1, ["lo", 1]]],
+    [*PAIR, ["shutdown", 2, 1], ["sendto", 2, 1, ["lo", 1], "oob"]],
+    # where the wildcard goes, and what cannot be reached
+    [UDP, ["bind", 0, ["lo2", 1]], ["connect", 0, ["any", 1]]],
+    [UDP6, ["bind", 0, ["lo2", 1]], ["connect", 0, ["any", 1]], ["send", 0, 5, "send", ""]],
+    [UDP6, ["bind", 0, ["mapped", 1]], ["sendto", 0, 5, ["alien", 1], ""], ["sendto", 0, 5, ["lo", 1], ""]],
+    [["socket", 0, "tcp", 4, True], ["connect", 0, ["alien", 0]]],
+    [UDP, ["connect", 0, ["lo", 0]], ["send", 0, 5, "send", ""], ["error", 0]],
+    [UDP, ["connect", 0, ["alien", 1]], ["bind", 0, ["lo", 1]]],
+    [UDP6, ["connect", 0, ["lo", 1]], ["send", 0, 5, "sendmsg", "oob"]],
     # IPV6_V6ONLY
     [*SERVER6, ["socket", 1, "tcp", 6, True], ["connect", 1, ["lo", 1]], ["accept", 0, 2], ["get", 2, 41, 26, 4]],
     [["socket", 0, "tcp", 6, True], ["set", 0, 41, 26, 1], ["bind", 0, ["mapped", 1]]],

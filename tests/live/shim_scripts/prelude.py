@@ -11,7 +11,7 @@ import time
 FAMILY = socket.AF_INET6 if os.environ.get("FAMILY") == "6" else socket.AF_INET
 LOCAL = "::1" if FAMILY == socket.AF_INET6 else "127.0.0.1"
 SETTLE = 0.05  # seconds in which news cross the stack
-_BITS = ((1, "IN"), (4, "OUT"), (8, "ERR"), (16, "HUP"), (0x2000, "RDHUP"))
+_BITS = ((1, "IN"), (2, "PRI"), (4, "OUT"), (8, "ERR"), (16, "HUP"), (0x2000, "RDHUP"))
 
 
 def show(label, *values):

@@ -9,6 +9,7 @@ step everything is left to settle, and all sockets are polled.
 """
 
 import array
+import ctypes
 import errno
 import fcntl
 import json
@@ -23,13 +24,14 @@ from dataclasses import dataclass, field
 
 from prelude import name, words
 
+LIBC = ctypes.CDLL(None, use_errno=True)
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
 TYPES = {"tcp": TCP, "udp": UDP}
 HOSTS = {
     4: {"any": "0.0.0.0", "lo": "127.0.0.1", "lo2": "127.0.0.2", "mapped": "127.0.0.1", "alien": "192.0.2.1"},
     6: {"any": "::", "lo": "::1", "lo2": "::ffff:127.0.0.2", "mapped": "::ffff:127.0.0.1", "alien": "2001:db8::1"},
 }
-FIXED = 8  # ports from `base` that a program may name
+FIXED = 4  # ports from `base` that a program may name
 POLLED = select.POLLIN | select.POLLOUT | select.POLLPRI | select.POLLRDHUP
 ROUND_TRIPS = 4  # calls that the stack answers, after which it has done what was to do at once
 TIMEOUT = struct.pack("qq", 0, 60_000)  # of calls that would wait for ever
@@ -64,7 +66,15 @@ class Slot:
     sock: socket.socket
     kind: int
     family: int
-    connected: bool = False
+    life: dict = field(default_factory=dict)  # its duplicates share it
+
+    @property
+    def connected(self):
+        return self.life.get("connected", False)
+
+    @connected.setter
+    def connected(self, value):
+        self.life["connected"] = value
 
     @property
     def word(self):
@@ -101,7 +111,7 @@ class Player:
         if kind != "slot":
             return HOSTS[slot.family][kind], self.base + which if which else 0
         other = self.slots.get(which)
-        host, port = other.sock.getsockname()[:2] if other else (HOSTS[slot.family]["lo"], self.base + 7)
+        host, port = other.sock.getsockname()[:2] if other else (HOSTS[slot.family]["lo"], self.base + FIXED - 1)
         if slot.family == 6 and "." in host and ":" not in host:
             host = "::" if host == "0.0.0.0" else f"::ffff:{host}"
         if slot.family == 4 and ":" in host:
@@ -142,8 +152,8 @@ class Player:
                 result = getattr(self, f"step_{step}")(*arguments)
             except OSError as error:
                 result = name(error.errno)
-            except OverflowError as error:
-                result = str(error)
+            except Exception as error:
+                result = f"{type(error).__name__}: {error}"
             self.settle()
             lines.append([" ".join(map(str, (step, *arguments))), str(result), self.polls()])
         return lines
@@ -154,9 +164,9 @@ class Player:
         if self.epoll is not None:
             self.epoll.close()
 
-    def put(self, number, sock, kind, family, connected=False):
+    def put(self, number, sock, kind, family, life=None):
         self.step_close(number)
-        self.slots[number] = Slot(sock, kind, family, connected)
+        self.slots[number] = Slot(sock, kind, family, {} if life is None else life)
 
     def bounded(self, sock):
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
@@ -187,7 +197,7 @@ class Player:
 
     def step_dup(self, number, other):
         if slot := self.slots.get(number):
-            self.put(other, slot.sock.dup(), slot.kind, slot.family, slot.connected)
+            self.put(other, slot.sock.dup(), slot.kind, slot.family, slot.life)
 
     def step_pass(self, number, other):
         """Through an AF_UNIX socket with SCM_RIGHTS."""
@@ -199,7 +209,7 @@ class Player:
             block = slot.sock.getblocking()
             sock = socket.socket(slot.sock.family, slot.kind, slot.sock.proto, fileno=fd)
             sock.setblocking(block)
-            self.put(other, sock, slot.kind, slot.family, slot.connected)
+            self.put(other, sock, slot.kind, slot.family, slot.life)
 
     def step_block(self, number, block):
         if slot := self.slots.get(number):
@@ -230,13 +240,22 @@ class Player:
             return f"{self.show_address(slot.sock.getsockname())} → {self.show_address(slot.sock.getpeername())}"
         return None
 
+    def step_disconnect(self, number):
+        """connect() to AF_UNSPEC."""
+        if slot := self.slots.get(number):
+            if LIBC.connect(slot.sock.fileno(), bytes(16), 16):
+                raise OSError(ctypes.get_errno(), "connect")
+            slot.connected = False
+            return self.show_address(slot.sock.getsockname())
+        return None
+
     def step_accept(self, number, other):
         if slot := self.slots.get(number):
             if slot.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and not self.readable(slot):
                 return "nobody"
             sock, address = slot.sock.accept()
             sock.setblocking(True)
-            self.put(other, sock, TCP, slot.family, connected=True)
+            self.put(other, sock, TCP, slot.family, {"connected": True})
             return f"{self.show_address(sock.getsockname())} ← {self.show_address(address)}"
         return None
 
@@ -286,8 +305,8 @@ class Player:
             sock = slot.sock
             if how == "recvmsg" or (slot.kind == TCP and not slot.connected):
                 return self.show_message(bits, *sock.recvmsg(size, 0, bits))
-            if how == "control":
-                return self.show_message(bits, *sock.recvmsg(size, 200, bits))
+            if how.startswith("control"):
+                return self.show_message(bits, *sock.recvmsg(size, int(how[7:]), bits))
             if how == "recvfrom" or (slot.kind == UDP and slot.connected):
                 data, address = sock.recvfrom(size, bits)
                 if bits & socket.MSG_TRUNC and slot.kind == TCP:
@@ -368,7 +387,7 @@ class Player:
     def step_wait(self):
         if self.epoll is None:
             return None
-        return self.masks({self.watched[fd]: bits for fd, bits in self.epoll.poll(0)})
+        return "told " + self.masks({self.watched[fd]: bits for fd, bits in self.epoll.poll(0)})
 
 
 def main():
