@@ -8,7 +8,7 @@ import errno
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from mptcp import closing, fallback, joins
+from mptcp import closing, fallback, joins, sockopt
 from mptcp.cc import Group
 from mptcp.crypto import idsn, token
 from mptcp.receive import Receive
@@ -18,7 +18,7 @@ from mptcp.send import Send
 from mptcp.subflow import Subflow
 from stack.errors import InvariantBroken, StackError
 from stack.events import CONNECTED
-from stack.tcp.options import OptionValue, TcpOptions, check_option
+from stack.tcp.options import OptionValue, TcpOptions
 from stack.tcp.state import (
     CLOSE_WAIT,
     CLOSED,
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from stack.tcp.listen import TcpListener
 
 MAX_WHY = 64  # decisions remembered
-PER_SUBFLOW = frozenset(("extra", "save_options"))  # options that need the place Multipath TCP has taken
-OWN = frozenset(("nodelay", "cork", "sndbuf", "rcvbuf", "linger", "notsent_lowat"))  # … and that are the connection's
 WATCH_FIRST = 10 * MSEC
 SockAddr = tuple[bytes, int]
 
@@ -82,7 +80,8 @@ class MptcpConn:
         self.fallback = ""  # why it is plain TCP; empty: it is not
         self.infinite_from = -1  # where our infinite mapping begins; 0: still to be decided, −1: there is none
         self.group = Group()
-        self.scheduler = make_scheduler(knobs.scheduler)
+        self.scheduler = sockopt.scheduler_for(options, knobs.scheduler)
+        self.weights: dict[tuple[bytes, bytes], int] = {}  # set from outside, by the addresses of the subflow
         self.paths: Paths | None = None
         self.rx = Receive(self)
         self.tx = Send(self)
@@ -246,17 +245,7 @@ class MptcpConn:
 
         Raises StackError EINVAL, ENOENT, ENOPROTOOPT, EOPNOTSUPP.
         """
-        check_option(name, value)
-        if name in PER_SUBFLOW:
-            raise StackError(errno.EOPNOTSUPP, "Multipath TCP has this connection's options")
-        for sub in self.subflows:
-            if name not in OWN or sub.plain:
-                sub.conn.set_option(name, value)
-        setattr(self.options, name, value)
-        if name == "rcvbuf":
-            self.rx.buffer.auto = False
-            self.rx.buffer.size = min(max(self.options.rcvbuf, 2304), self.rx.buffer.limit)
-        self.wake_subflows()
+        sockopt.set_option(self, name, value)
 
     def set_scheduler(self, name: str) -> None:
         """Another scheduler from now on. Raises StackError ENOENT."""
@@ -264,14 +253,13 @@ class MptcpConn:
         self.say(f"scheduler is {name}")
         self.wake_subflows()
 
+    def set_weight(self, sub: Subflow, weight: int) -> None:
+        """Its share with the scheduler `weighted`, also that of one in its place later. Raises StackError EINVAL."""
+        sockopt.set_weight(self, sub, weight)
+
     def subflow_options(self) -> TcpOptions:
-        """For one more subflow: Nagle and buffers are the connection's own affair."""
-        options = self.options.copy()
-        options.nodelay, options.cork, options.linger, options.notsent_lowat = True, False, -1, 0
-        options.sndbuf = 1 << 30
-        options.rcvbuf = max(self.rx.buffer.limit, self.options.rcvbuf)
-        options.extra, options.save_options = (), False
-        return options
+        """For one more subflow."""
+        return sockopt.subflow_options(self)
 
     # ------------------------------------------------------------------ for the other files of mptcp
 

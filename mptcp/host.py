@@ -22,6 +22,7 @@ from mptcp.options import (
     pad,
 )
 from mptcp.pm import PathManager
+from mptcp.sockopt import scheduler_for
 from mptcp.subflow import Role, Subflow
 from mptcp.token import TokenTable
 from stack.errors import StackError
@@ -94,7 +95,11 @@ class MptcpHost:
         return meta
 
     def listen(self, binding: "Binding", backlog: int, options: TcpOptions | None = None) -> "TcpListener":
-        """A listener whose `accept` yields MptcpConns, and TcpConns for peers that speak plain TCP."""
+        """A listener whose `accept` yields MptcpConns, and TcpConns for peers that speak plain TCP.
+
+        Raises StackError as TcpDemux.listen does, and ENOENT.
+        """
+        scheduler_for(options, self.sysctl.scheduler)  # there is no other place to refuse it
         listener = self.stack.tcp.listen(binding, backlog, options)
         listener.extension = lambda key, found: self._on_syn(listener, key, found)
         return listener

@@ -139,6 +139,7 @@ class Subflow(TcpExtension):
         """Nagle is the connection's affair, and so is the buffer: a subflow only puts its own segments in order."""
         conn.rcvbuf.auto = False
         conn.rcvbuf.size = conn.rcvbuf.limit
+        self.weight = self.meta.weights.get((conn.local[0], conn.remote[0]), 1)
         if not self.plain:
             conn.options.nodelay, conn.options.cork, conn.options.linger = True, False, -1
 

@@ -55,11 +55,19 @@ class Server(asyncio.AbstractServer):
         return self._acceptors is not None
 
     async def start_serving(self) -> None:
-        if self._acceptors is None:
-            self._acceptors = [
-                _Acceptor(self, self._transport.listen(binding, self._backlog, self._options))
-                for binding in self._bindings
-            ]
+        """Listen. Raises OSError, and has no port then."""
+        if self._acceptors is not None:
+            return
+        self._acceptors = []
+        try:
+            for binding in self._bindings:
+                listener = self._transport.listen(binding, self._backlog, self._options)
+                self._acceptors.append(_Acceptor(self, listener))
+        except OSError:
+            for binding in self._bindings[len(self._acceptors) :]:
+                binding.release()
+            self.close()
+            raise
 
     async def serve_forever(self) -> None:
         await self.start_serving()

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 DEFAULT_NAME = "nuse"
 NAME_MOST = 32
 CC = "net.ipv4.tcp_congestion_control"
+SCHEDULER = "net.mptcp.scheduler"
 MPTCP_MODES = ("auto", "on", "off")
 NETNS_MODES = ("nuse", "host")
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -140,6 +141,13 @@ def set_sysctl_word(config: Config, word: str) -> None:
 def set_cc(config: Config, name: str) -> None:
     """`--cc NAME`: the congestion control of new connections. Raises ConfigError."""
     set_sysctl(config, CC, name)
+
+
+def check_choices(scheduler: str, congestion: str) -> None:
+    """What a program's sockets begin with: empty, or a value of net.mptcp.scheduler and of CC. Raises ConfigError."""
+    for knob, name in ((SCHEDULER, scheduler), (CC, congestion)):
+        if name:
+            set_sysctl(Config(), knob, name)
 
 
 def impair_targets(links: list[LinkSpec], text: str) -> tuple[list[LinkSpec], str]:

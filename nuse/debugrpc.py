@@ -21,6 +21,7 @@ from nuse.eventlog import EventLog
 from nuse.impair import ImpairError, parse_impair
 from nuse.impair_device import impair
 from nuse.mptcpcmd import mptcp_command
+from nuse.mptcpset import CONN_WORDS, change_conn
 from nuse.netcmd import ROUTE_USAGE, change_link, change_route
 from nuse.snapshot import conn_row, link_row, listener_row, route_row, socket_row
 from stack.errors import StackError
@@ -84,8 +85,9 @@ class DebugMethods:
             "conn": Method(self._conn, "conn ID", "one TCP connection", 1, 1, ("id",)),
             "mptcp": Method(
                 self._mptcp,
-                "mptcp [endpoint …|limits …]",
-                "MPTCP connections with their mptcp_info and subflows; endpoints and limits, in the words of ip mptcp",
+                "mptcp [endpoint …|limits …|scheduler CONN [NAME]|cc CONN [NAME]|weight CONN [SUBFLOW N]]",
+                "MPTCP connections with their mptcp_info and subflows; endpoints and limits, in the words of ip mptcp; "
+                "who chooses among a connection's subflows",
                 0,
                 many,
                 ("words",),
@@ -225,7 +227,11 @@ class DebugMethods:
             return []
         if not words:
             return mptcp_rows(self.mptcp, now)
-        answer = mptcp_command(self.mptcp.pm, [each for word in words for each in _word(word).split()], now)
+        spelled = [each for word in words for each in _word(word).split()]
+        if spelled and spelled[0] in CONN_WORDS:
+            answer: Any = change_conn(self.stack, self.mptcp, spelled)
+        else:
+            answer = mptcp_command(self.mptcp.pm, spelled, now)
         self.driver.wake()
         return answer
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from mptcp.host import MptcpHost
 from mptcp.pm.endpoint import FLAG_NAMES, SIGNAL, SUBFLOW
-from nuse.config import Config, check_mptcp, impair_targets
+from nuse.config import Config, check_choices, check_mptcp, impair_targets
 from nuse.control import ControlServer, Message
 from nuse.debugsock import DebugServer
 from nuse.driver import Driver
@@ -226,7 +226,10 @@ class Runtime:
     def attach(self, listener_fd: int, pid: int, policy: Message) -> None:
         """Serve a program; takes the descriptor over."""
         assert self.supervisor is not None
-        self.supervisor.attach(listener_fd, pid, Policy(mptcp=check_mptcp(str(policy.get("mptcp", self.config.mptcp)))))
+        mptcp = check_mptcp(str(policy.get("mptcp", self.config.mptcp)))
+        scheduler, congestion = str(policy.get("scheduler", "")), str(policy.get("cc", ""))
+        check_choices(scheduler, congestion)
+        self.supervisor.attach(listener_fd, pid, Policy(mptcp=mptcp, scheduler=scheduler, congestion=congestion))
 
     def request_stop(self) -> None:
         """Begin to stop."""

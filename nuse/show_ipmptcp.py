@@ -20,9 +20,13 @@ Usage:  nuse mptcp endpoint add ADDRESS [ dev NAME ] [ id ID ]
         nuse mptcp limits set [ subflows NR ] [ add_addr_accepted NR ]
         nuse mptcp limits show
         nuse mptcp monitor
+        nuse mptcp scheduler CONN [ NAME ]
+        nuse mptcp cc CONN [ NAME ]
+        nuse mptcp weight CONN [ SUBFLOW N ]
 FLAG-LIST := [ FLAG-LIST ] FLAG
 FLAG  := [ signal | subflow | backup | fullmesh ]
-CHANGE-OPT := [ backup | nobackup | fullmesh | nofullmesh ]"""
+CHANGE-OPT := [ backup | nobackup | fullmesh | nofullmesh ]
+CONN := an id of `nuse ss -Me`, or an ADDRESS:PORT that only one connection has"""
 
 
 def endpoint_lines(rows: Iterable[Row]) -> list[str]:

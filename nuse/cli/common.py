@@ -74,8 +74,8 @@ def add_stack_options(parser: argparse.ArgumentParser) -> None:
 
 
 def describes_stack(args: argparse.Namespace) -> bool:
-    """Whether any option of add_stack_options was given."""
-    return bool(args.config or args.link or args.sysctl or args.cc or args.no_offload or args.impair)
+    """Whether any option of add_stack_options was given but --cc, which a program may have for its own sockets."""
+    return bool(args.config or args.link or args.sysctl or args.no_offload or args.impair)
 
 
 def config_from(args: argparse.Namespace) -> Config:

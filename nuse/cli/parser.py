@@ -59,6 +59,7 @@ def _life(commands: "argparse._SubParsersAction[Parser]") -> None:
         help="make CMD's TCP sockets MPTCP's; MODE auto: as nuse.mptcp_upgrade says, off: none, not even if asked",
     )
     run.add_argument("--no-mptcp", dest="mptcp", action="store_const", const="off", help="the same as --mptcp=off")
+    run.add_argument("--mptcp-scheduler", metavar="NAME", help="scheduler of CMD's MPTCP sockets")
     run.add_argument("--netns", choices=NETNS_MODES, help="where CMD runs: in the stack's namespace, or here")
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD", help="the command and its arguments")
 
@@ -127,10 +128,17 @@ def _look(commands: "argparse._SubParsersAction[Parser]") -> None:
         help="add|del|replace [TYPE] PREFIX|default [via ADDR] [dev LINK] [src ADDR] [metric N] [mtu N] [advmss N]",
     )
 
-    mptcp = commands.add_parser("mptcp", help="MPTCP's endpoints, limits and events, as `ip mptcp` shows them")
+    mptcp = commands.add_parser(
+        "mptcp", help="MPTCP's endpoints, limits and events as in `ip mptcp`; scheduler, cc and weights of a connection"
+    )
     add_name(mptcp)
     mptcp.add_argument("-j", "--json", action="store_true", help="JSON")
-    mptcp.add_argument("words", nargs="*", metavar="WORD", help="endpoint …, limits …, monitor, or help")
+    mptcp.add_argument(
+        "words",
+        nargs="*",
+        metavar="WORD",
+        help="endpoint …, limits …, monitor, scheduler CONN [NAME], cc CONN [NAME], weight CONN [SUBFLOW N], or help",
+    )
 
     sysctl = commands.add_parser("sysctl", help="read or set the stack's sysctls")
     add_name(sysctl)

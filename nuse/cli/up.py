@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nuse import log
 from nuse.cli.common import config_from, describes_stack, say
-from nuse.config import DEFAULT_NAME, MPTCP_MODES, Config, check_name
+from nuse.config import DEFAULT_NAME, MPTCP_MODES, Config, check_choices, check_name
 from nuse.control import ControlClient, Message
 from nuse.foreground import Foreground, Interrupted
 from nuse.refusal import Refused
@@ -95,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
     if args.mptcp and args.mptcp not in MPTCP_MODES:
         words = " ".join([args.mptcp, *args.command[:1]])
         raise Refused(f"--mptcp {args.mptcp}: none of {', '.join(MPTCP_MODES)}; is it `--mptcp -- {words}…`?")
+    check_choices(args.mptcp_scheduler or "", args.cc or "")
     _check_shim()
     try:
         return _run_in_foreground(args)
@@ -167,8 +168,13 @@ def _run_on(state: StateDir, args: argparse.Namespace, foreground: Foreground) -
             say(f"{args.command[0]}: {exc.strerror}")
             return NOT_FOUND if isinstance(exc, FileNotFoundError) else NOT_EXECUTABLE
         os.close(child.pidfd)
+        policy = {
+            "mptcp": args.mptcp or info["mptcp"],
+            "scheduler": args.mptcp_scheduler or "",
+            "cc": args.cc or "",
+        }
         try:
-            control.ask({"do": "attach", "pid": child.pid, "mptcp": args.mptcp or info["mptcp"]}, [child.listener_fd])
+            control.ask({"do": "attach", "pid": child.pid, **policy}, [child.listener_fd])
         except Refused:
             os.kill(child.pid, signal.SIGKILL)
             os.waitpid(child.pid, 0)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mptcp.diag import snapshot
 from mptcp.info import ADDRS_SIZE, TCP_INFO_SIZE, full_info, pack_addrs, subflow_array
+from mptcp.sched import make_scheduler
 from nuse.shim.abi import IPPROTO_MPTCP
 from nuse.shim.opttable import SOL_SOCKET, TCP_ULP
 from nuse.shim.stream import StreamSocket
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from nuse.shim.sock import Socket
 
 SOL_MPTCP = 284
+MPTCP_NUSE_SCHEDULER = 20001  # ours, as TCP_NUSE_OPTIONS is: the scheduler's name, also for what a listener accepts
 MPTCP_INFO, MPTCP_TCPINFO, MPTCP_SUBFLOW_ADDRS, MPTCP_FULL_INFO = 1, 2, 3, 4
+SCHEDULER_NAME = 16  # bytes, as TCP_CONGESTION's
 MAX_REQUEST = 1 << 16  # bytes of a program's buffer that are looked at
 _SOCKET_TAKES = {1, 2, 5, 6, 7, 8, 9, 11, 12, 13, 15, 18, 20, 21, 25, 29, 32, 33, 35, 36, 37, 40, 43, 45, 46, 49}
 _SOCKET_TAKES |= {*range(62, 68)}
@@ -81,7 +84,21 @@ def get_mptcp(sock: StreamSocket, name: int, request: bytes) -> tuple[bytes, lis
             [(sub.id, _addrs(sub)) for sub in subflows],
         )
         return answer.value, answer.arrays
+    if name == MPTCP_NUSE_SCHEDULER:
+        chosen = meta.scheduler.name if meta is not None else sock.options.scheduler or host.sysctl.scheduler
+        return chosen.encode().ljust(SCHEDULER_NAME, b"\0"), []
     raise StackError(errno.EOPNOTSUPP, "no such option of SOL_MPTCP")
+
+
+def set_mptcp(sock: StreamSocket, name: int, raw: bytes) -> None:
+    """Set an option of SOL_MPTCP, now and for children. Raises StackError ENOENT; EOPNOTSUPP: Linux's are only read."""
+    if name != MPTCP_NUSE_SCHEDULER:
+        raise StackError(errno.EOPNOTSUPP, "no such option of SOL_MPTCP")
+    scheduler = raw.split(b"\0")[0].decode(errors="replace")
+    make_scheduler(scheduler)
+    if sock.meta is not None:
+        sock.meta.set_scheduler(scheduler)
+    sock.options.scheduler = scheduler
 
 
 def _addrs(sub: "Subflow") -> bytes:

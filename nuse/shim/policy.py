@@ -3,6 +3,7 @@
 import socket
 from dataclasses import dataclass
 
+from mptcp.sockopt import MptcpOptions
 from nuse.shim.abi import IPPROTO_MPTCP
 
 _TCP = (0, socket.IPPROTO_TCP, IPPROTO_MPTCP)
@@ -16,6 +17,12 @@ class Policy:
     ping: bool = True
     raw: bool = True
     mptcp: str = "auto"  # upgrade of TCP sockets: as nuse.mptcp_upgrade says, on, or off: no MPTCP, not even if asked
+    scheduler: str = ""  # of its MPTCP sockets that do not say; empty: net.mptcp.scheduler
+    congestion: str = ""  # of its TCP sockets; empty: net.ipv4.tcp_congestion_control
+
+    def options(self) -> MptcpOptions:
+        """What its sockets begin with."""
+        return MptcpOptions(scheduler=self.scheduler, congestion=self.congestion)
 
     def serves(self, family: int, kind: int, proto: int) -> bool:
         """True if socket(family, kind, proto) is to be ours."""

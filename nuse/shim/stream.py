@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mptcp.connection import MptcpConn
+from mptcp.sockopt import MptcpOptions
 from nuse.shim import carrier
 from nuse.shim.hub import Hub
 from nuse.shim.origin import origin
@@ -64,7 +65,7 @@ class StreamSocket(Socket):
         self.conn: Any = None
         self.listener: Any = None
         self.pump: Pump | None = None
-        self.options = TcpOptions()
+        self.options = MptcpOptions()
         self.mptcp = False  # it connects and listens with MPTCP: asked for it, or was upgraded
         self.connect_told = False  # a connect() has returned 0 for this connection
         self.shut_write = False  # the program did SHUT_WR

@@ -66,6 +66,7 @@ def sys_socket(s: Session, n: Notification) -> int | None:
     if kind == socket.SOCK_STREAM:
         stream = StreamSocket(s.hub, v6, proto or socket.IPPROTO_TCP, ours, name)
         stream.hint = (n.tid, given)
+        stream.options = s.policy.options()
         stream.mptcp = proto == IPPROTO_MPTCP or upgrades(s.hub, s.policy)
         return LATER
     stack = s.hub.stack

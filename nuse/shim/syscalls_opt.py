@@ -38,6 +38,10 @@ def sys_setsockopt(s: Session, n: Notification) -> int | None:
         return -errno.EINVAL
     if mpopts.ignores(sock, level, name):
         return 0
+    if level == mpopts.SOL_MPTCP and isinstance(sock, StreamSocket) and sock.speaks_mptcp:
+        mpopts.set_mptcp(sock, name, s.read(n, n.args[3], min(length, _LONGEST)))
+        s.hub.wake()
+        return 0
     if not options.has_level(sock, level):
         return -errno.ENOPROTOOPT
     if length < 4 and level in (SOL_SOCKET, SOL_TCP) and (level, name) not in TEXT:

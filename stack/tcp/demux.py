@@ -20,6 +20,7 @@ from stack.ip.link import Link
 from stack.ip.output import OUTBOX_LIMIT
 from stack.ip.route import Route
 from stack.tcp.bare import build_bare, reset_numbers
+from stack.tcp.cc import find_congestion_control
 from stack.tcp.conn import SockAddr, TcpConn, flow_key
 from stack.tcp.extension import TcpExtension
 from stack.tcp.fastopen import FastOpen
@@ -91,7 +92,12 @@ class TcpDemux:
         return self.ports.bind(addr, port, reuseaddr=reuseaddr, reuseport=reuseport, v6only=v6only)
 
     def listen(self, binding: Binding, backlog: int, options: TcpOptions | None = None) -> TcpListener:
-        """Accept connections on a binding. Raises StackError EADDRINUSE if another listener is in the way."""
+        """Accept connections on a binding.
+
+        Raises StackError EADDRINUSE if another listener is in the way, ENOENT for a congestion control that is none.
+        """
+        if options is not None and options.congestion:
+            find_congestion_control(options.congestion)
         if not self.ports.may_listen(binding):
             raise StackError(errno.EADDRINUSE, f"somebody listens on port {binding.port}")
         binding.listening = True

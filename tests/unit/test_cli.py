@@ -50,6 +50,8 @@ def test_version(capsys):
         (["run", "--name", "nobody", "--", "true"], "no stack named 'nobody' is up"),
         (["run", "--mptcp", "maybe", "--", "true"], "none of auto, on, off"),
         (["run", "--mptcp", "curl", "http://10.64.0.1/"], "is it `--mptcp -- curl"),
+        (["run", "--mptcp-scheduler", "fastest", "--", "true"], "net.mptcp.scheduler: 'fastest' is none of minrtt"),
+        (["run", "--cc", "vegas", "--", "true"], "net.ipv4.tcp_congestion_control: 'vegas' is none of cubic, reno"),
         (["run"], "nothing to run"),
         (["ss"], "no stack named 'nuse' is up"),
         (["ss", "--name", "../etc"], "not a name for a stack"),

@@ -28,9 +28,14 @@ def unregister(kind: type[CongestionControl]) -> None:
         CC_NAMES.remove(kind.name)
 
 
-def make_congestion_control(name: str, mss: int, now: Nanos) -> CongestionControl:
-    """A fresh instance. Raises StackError(ENOENT) for an unknown name, as setsockopt(TCP_CONGESTION) does."""
+def find_congestion_control(name: str) -> type[CongestionControl]:
+    """Its class. Raises StackError(ENOENT) for an unknown name, as setsockopt(TCP_CONGESTION) does."""
     found = CONGESTION_CONTROLS.get(name)
     if found is None:
         raise StackError(errno.ENOENT, f"no congestion control {name!r}")
-    return found(mss, now)
+    return found
+
+
+def make_congestion_control(name: str, mss: int, now: Nanos) -> CongestionControl:
+    """A fresh instance. Raises StackError(ENOENT) likewise."""
+    return find_congestion_control(name)(mss, now)
