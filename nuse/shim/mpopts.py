@@ -91,9 +91,9 @@ def get_mptcp(sock: StreamSocket, name: int, request: bytes) -> tuple[bytes, lis
 
 
 def set_mptcp(sock: StreamSocket, name: int, raw: bytes) -> None:
-    """Set an option of SOL_MPTCP, now and for children. Raises StackError ENOENT; EOPNOTSUPP: Linux's are only read."""
+    """Set an option of SOL_MPTCP, now and for children. Raises StackError ENOENT; ENOPROTOOPT for what is only read."""
     if name != MPTCP_NUSE_SCHEDULER:
-        raise StackError(errno.EOPNOTSUPP, "no such option of SOL_MPTCP")
+        raise StackError(errno.ENOPROTOOPT, "no option of SOL_MPTCP that can be set")
     scheduler = raw.split(b"\0")[0].decode(errors="replace")
     make_scheduler(scheduler)
     if sock.meta is not None:
