@@ -20,6 +20,7 @@ def bind_address(sock: "StreamSocket", addr: bytes) -> None:
     if addr not in (ANY4, ANY6) and not sock.hub.stack.routes.is_local(addr):
         raise StackError(errno.EADDRNOTAVAIL, "not an address of this stack")
     sock.bound_addr = addr
+    sock.stale_name = None
 
 
 def origin(sock: Socket, bound: bytes | None, remote: SockAddr) -> bytes | None:

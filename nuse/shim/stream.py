@@ -13,7 +13,6 @@ import contextlib
 import errno
 import socket
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from mptcp.connection import MptcpConn
@@ -21,9 +20,9 @@ from mptcp.sockopt import MptcpOptions
 from nuse.shim import carrier
 from nuse.shim.hub import Hub
 from nuse.shim.origin import origin
+from nuse.shim.placed import PlacedSocket
 from nuse.shim.pump import Pump
-from nuse.shim.sock import SockAddr, Socket
-from nuse.shim.sockaddr import ANY4, ANY6
+from nuse.shim.sock import SockAddr
 from stack.errors import StackError
 from stack.events import ACCEPTABLE, CLOSED, CONNECTED, FAILED, PEER_CLOSED, READABLE, URGENT, WRITABLE
 from stack.tcp.options import OptionValue, TcpOptions, check_option
@@ -34,13 +33,10 @@ AFTER_SHUTDOWN = 60.0  # seconds that a connection lives on after SHUT_RDWR, whe
 _OVER = ("CLOSED", "TIME_WAIT", "SYN_SENT")
 
 
-class StreamSocket(Socket):
+class StreamSocket(PlacedSocket):
     """See the module. The syscall layer calls the verbs; the stack calls `on_events`; the pump reports the ends."""
 
     __slots__ = (
-        "auto_bound",
-        "binding",
-        "bound_addr",
         "conn",
         "connect_told",
         "listener",
@@ -51,17 +47,12 @@ class StreamSocket(Socket):
         "returned",
         "shut_both",
         "shut_write",
-        "stale_name",
         "tokens",
     )
 
     def __init__(self, hub: Hub, v6: bool, proto: int, end: socket.socket, name: str) -> None:
-        super().__init__(hub, v6, socket.SOCK_STREAM, proto, end, name)
+        super().__init__(hub, v6, proto, end, name)
         self.phase = FRESH
-        self.binding: Any = None  # our hold on it; a connection and a listener have their own
-        self.auto_bound = False  # its port was chosen for it
-        self.bound_addr: bytes | None = None  # bound without a port (IP_BIND_ADDRESS_NO_PORT)
-        self.stale_name: SockAddr | None = None  # what getsockname says after a refusal: the port, though given back
         self.conn: Any = None
         self.listener: Any = None
         self.pump: Pump | None = None
@@ -81,8 +72,7 @@ class StreamSocket(Socket):
         """Take a port. Raises StackError: EINVAL if bound, EADDRINUSE, EADDRNOTAVAIL."""
         if self.binding is not None or self.phase not in (FRESH, DEAD) or self._is_alive():
             raise StackError(errno.EINVAL, "already bound")
-        self.auto_bound = not addr[1]
-        self.binding = self.hub.stack.tcp.bind(*addr, reuseaddr=reuseaddr, reuseport=reuseport, v6only=v6only)
+        self.take_port(addr, reuseaddr=reuseaddr, reuseport=reuseport, v6only=v6only)
 
     def listen(self, backlog: int, theirs: socket.socket | None) -> None:
         """Begin to listen, or change the backlog."""
@@ -93,7 +83,7 @@ class StreamSocket(Socket):
             raise StackError(errno.EINVAL, "listen on a connected socket")
         if self.binding.refs > 1 and not self.binding.reuseaddr:  # connections of a listener that was here before
             raise StackError(errno.EADDRINUSE, f"port {self.binding.port} has connections")
-        self.listener = self._held(self._transport.listen, backlog, self.options)
+        self.listener = self.held_by(self._transport.listen, backlog, self.options)
         self.listener.owner = self
         self.phase = LISTENING
         if theirs is not None:
@@ -103,7 +93,9 @@ class StreamSocket(Socket):
         """Begin to connect, with `data` in the SYN if it may be (Fast Open); the result comes as an event."""
         source = None if self.binding is not None else origin(self, self.bound_addr, remote)
         how = {"local_addr": source, "options": self.options, "data": data}
-        self.conn = self._held(lambda binding: self._transport.connect(remote, self.hub.now(), binding=binding, **how))
+        self.conn = self.held_by(
+            lambda binding: self._transport.connect(remote, self.hub.now(), binding=binding, **how)
+        )
         self.conn.owner = self
         self.options = self.conn.options
         self.connect_told = False
@@ -111,16 +103,6 @@ class StreamSocket(Socket):
         if theirs is not None:
             carrier.block(theirs)
         self.hub.wake()
-
-    def _held(self, verb: Callable[..., Any], *arguments: Any) -> Any:
-        """`verb` with a hold on our binding of its own, if we have one."""
-        if self.binding is None:
-            return verb(None, *arguments)
-        try:
-            return verb(self.binding.share(), *arguments)
-        except StackError:
-            self.binding.release()
-            raise
 
     @property
     def _transport(self) -> Any:
@@ -161,6 +143,7 @@ class StreamSocket(Socket):
         if self.remote_address() is None:
             raise StackError(errno.ENOTCONN, "not connected")
         assert self.pump is not None
+        self.connect_told = True
         if how != SHUT_WR:
             self.pump.discard = True
         self.shut_write = self.shut_write or how != SHUT_RD
@@ -272,7 +255,7 @@ class StreamSocket(Socket):
     def _connect_failed(self, error: int) -> None:
         """A blocked caller gets the errno and may try again; else the carrier and SO_ERROR show the failure."""
         whole = self.conn.local
-        self._drop_port(whole[1])
+        self.drop_port(whole[1])
         self.conn.owner = None
         self.conn = None
         told = [waiting.finish(-error) for waiting in list(self.waiting)]
@@ -282,17 +265,6 @@ class StreamSocket(Socket):
             if self.stale_name is not None:
                 self.stale_name = whole
             self._break(error)
-
-    def _drop_port(self, port: int) -> None:
-        """A port that the program did not ask for is given back, though getsockname goes on to tell it."""
-        if self.binding is not None and not self.auto_bound:
-            return
-        if self.binding is not None:
-            self.bound_addr = self.binding.addr
-        elif self.bound_addr is None:
-            self.bound_addr = ANY6 if self.v6 else ANY4
-        self.stale_name = self.bound_addr, port
-        self.release_port()
 
     def _unblock_fresh(self) -> None:
         self.phase = FRESH
@@ -420,7 +392,7 @@ class StreamSocket(Socket):
         self.listener.owner = None
         self.listener.close()
         self.listener = None
-        self._drop_port(self.binding.port)
+        self.drop_port(self.binding.port)
         for conn in self.returned:
             conn.abort()
         self.returned.clear()
@@ -437,29 +409,12 @@ class StreamSocket(Socket):
     def _is_alive(self) -> bool:
         return self.conn is not None and self.conn.state.name not in ("CLOSED", "TIME_WAIT")
 
-    @property
-    def held(self) -> Any:
-        """Its binding."""
-        return self.binding
-
-    def held_port(self) -> int | None:
-        """The port that is ours by bind."""
-        return self.binding.port if self.binding is not None else None
-
-    def release_port(self) -> None:
-        """Give it back."""
-        if self.binding is not None:
-            self.binding.release()
-            self.binding = None
-
     def local_address(self) -> SockAddr | None:
         """getsockname."""
         if self.conn is not None:
             local: SockAddr = self.conn.local
             return local
-        if self.binding is not None:
-            return self.binding.addr, self.binding.port
-        return self.stale_name if self.bound_addr is None or self.stale_name else (self.bound_addr, 0)
+        return self.bound_name()
 
     def remote_address(self) -> SockAddr | None:
         """getpeername; None unless the handshake is done and the connection alive."""
@@ -473,7 +428,7 @@ class StreamSocket(Socket):
         if self.phase == LISTENING:
             self._stop()
         if self.conn is not None:
-            self._drop_port(self.conn.local[1])
+            self.drop_port(self.conn.local[1])
             self.conn.owner = None
             self.conn.abort()
             self.hub.wake()
@@ -488,7 +443,7 @@ class StreamSocket(Socket):
         self.end, self.name = end, name
         self.phase = FRESH
         if self.conn is not None:
-            self._drop_port(self.conn.local[1])
+            self.drop_port(self.conn.local[1])
         if self.stale_name is not None and self.bound_addr is not None:
             self.stale_name = self.bound_addr, self.stale_name[1]
         self.conn = self.pump = None

@@ -135,7 +135,6 @@ def sys_listen(s: Session, n: Notification) -> int | None:
     backlog = min(n.args[1] & 0xFFFFFFFF, s.hub.stack.sysctl.somaxconn)
     if sock.phase == FRESH and sock.binding is None:
         sock.bind((sock.bound_addr or (sockaddr.ANY6 if sock.v6 else sockaddr.ANY4), 0), **reuse(sock))
-        sock.auto_bound = True
     with _copy(s, n, sock) as theirs:
         sock.listen(backlog, theirs)
     return 0

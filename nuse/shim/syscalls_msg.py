@@ -111,6 +111,12 @@ def _destination(s: Session, n: Notification, sock: DatagramSocket, at: int, len
     return reachable(decode_datagram(s.read_sockaddr(n, at, length), sock.v6), sock.local_address())
 
 
+def _knows_urgent(sock: DatagramSocket, dest: SockAddr | None) -> bool:
+    """It refuses MSG_OOB; where UDP sends over IPv6, Linux does not look at it."""
+    to = dest or sock.remote_address()
+    return not (sock.is_udp and sock.v6 and (to is None or len(to[0]) == 16))
+
+
 # ---------------------------------------------------------------------- sending
 
 
@@ -123,9 +129,9 @@ def sys_sendto(s: Session, n: Notification) -> int | None:
     if isinstance(sock, StreamSocket):
         return _send_stream(s, n, sock, flags, message if n.args[4] or flags & MSG_OOB else None)
     assert isinstance(sock, DatagramSocket)
-    if flags & MSG_OOB and not (sock.is_udp and sock.v6):  # where Linux does not look at it
-        return -errno.EOPNOTSUPP
     dest = _destination(s, n, sock, n.args[4], n.args[5])
+    if flags & MSG_OOB and _knows_urgent(sock, dest):
+        return -errno.EOPNOTSUPP
     return sock.send(gather(s, n, message), dest)
 
 
@@ -143,10 +149,10 @@ def sys_sendmsg(s: Session, n: Notification) -> int | None:
 
 
 def _send_message(s: Session, n: Notification, sock: DatagramSocket, at: int, flags: int) -> int:
-    if flags & MSG_OOB and not (sock.is_udp and sock.v6):  # where Linux does not look at it
-        return -errno.EOPNOTSUPP
     message = read_message(s, n, at)
     dest = _destination(s, n, sock, message.name, message.name_room)
+    if flags & MSG_OOB and _knows_urgent(sock, dest):
+        return -errno.EOPNOTSUPP
     control = None
     if message.control_room:
         if message.control_room > CONTROL_MAX:

@@ -56,7 +56,9 @@ def masks(steps, kernel, stack):
             return True
         before = [bits for line in kernel for name, bits in _masks(line[2]).items() if name[0] == "t"]
         ended = any("RDHUP" in each and "ERR" not in each for each in before)
-        return ended and theirs - ours == {"ERR"}  # reset after the end of the stream: nothing shows ERR and reads 0
+        return (
+            ended and ours < theirs and theirs - ours <= {"ERR", "PRI"}
+        )  # reset after the end of the stream: nothing shows ERR and reads 0
 
     return (END if low_water else SAME) if _only_polls(kernel[-1], stack, allowed) else None
 
@@ -161,15 +163,16 @@ def port_zero(steps, kernel, stack):
 def stale_name(steps, kernel, stack):
     """After a refusal Linux tells the port that the connection had; to port 0 there was none here."""
     names = kernel[-1][1].rsplit(" ", 1), stack[1].rsplit(" ", 1)
-    if steps[-1][0] == "disconnect" and names[0][-1] == names[1][-1]:  # an accepted one keeps its address
+    if steps[-1][0] == "disconnect" and names[1][-1] in (names[0][-1], "0"):  # an accepted one keeps its address
         return END
     return SAME if steps[-1][0] == "sockname" and names[0][0] == names[1][0] and names[1][-1] == "0" else None
 
 
 def other_family(steps, kernel, stack):
-    """An unbound AF_INET6 UDP socket, connected to ::1 and then to a mapped address: Linux shows the old name."""
+    """An unbound AF_INET6 UDP socket, connected to one family and then to the other: Linux keeps the old name."""
     mapped = "::ffff:" in kernel[-1][1].partition("→")[2] and "::ffff:" in stack[1].partition("→")[0]
-    return END if steps[-1][0] == "connect" and mapped else None
+    refused = kernel[-1][1] == "EAFNOSUPPORT" and "→" in stack[1]
+    return END if steps[-1][0] == "connect" and (mapped or refused) else None
 
 
 def dead_outq(steps, kernel, stack):
@@ -184,6 +187,14 @@ def order_of_errors(steps, kernel, stack):
     wrong = {"EINVAL", "EDESTADDRREQ", "EMSGSIZE", "ENETUNREACH", "EAFNOSUPPORT"}
     sent = steps[-1][0] in ("sendto", "send")
     return SAME if sent and kernel[-1][1] in wrong and stack[1] in wrong | {"EPIPE"} else None
+
+
+def urgent_datagram(steps, kernel, stack):
+    """MSG_OOB refused before the socket has a port."""
+    refused = any(
+        step[0] in ("send", "sendto") and line[1] == "ENOTSUP" for step, line in zip(steps, kernel, strict=True)
+    )
+    return END if refused and steps[-1][0] in ("bind", "sockname", "set", "connect", "sendto") else None
 
 
 def late_bind(steps, kernel, stack):
@@ -217,6 +228,7 @@ RULES = (
     dead_outq,
     order_of_errors,
     late_bind,
+    urgent_datagram,
     fast_reuse,
 )
 

@@ -51,6 +51,7 @@ FOUND = (  # what once differed, shrunk
     [["socket", 0, "tcp", 4, False], ["connect", 0, ["lo", 2]], ["recv", 0, 5, "recvmsg", ""], ["error", 0]],
     [["socket", 0, "tcp", 4, False], ["connect", 0, ["lo", 2]], ["send", 0, 5, "sendmsg", ""], ["error", 0]],
     [*SERVER, ["socket", 1, "tcp", 4, False], ["connect", 1, ["lo", 1]], ["shutdown", 0, 2], ["connect", 1, ["lo", 1]]],
+    [*SERVER, ["socket", 1, "tcp", 4, False], ["connect", 1, ["lo", 1]], ["shutdown", 1, 0], ["connect", 1, ["lo", 1]]],
     [*PAIR, ["shutdown", 2, 1], ["sendto", 2, 1, ["lo", 1], "oob"]],
     # where the wildcard goes, and what cannot be reached
     [UDP, ["bind", 0, ["lo2", 1]], ["connect", 0, ["any", 1]]],
@@ -59,7 +60,7 @@ FOUND = (  # what once differed, shrunk
     [["socket", 0, "tcp", 4, True], ["connect", 0, ["alien", 0]]],
     [UDP, ["connect", 0, ["lo", 0]], ["send", 0, 5, "send", ""], ["error", 0]],
     [UDP, ["connect", 0, ["alien", 1]], ["bind", 0, ["lo", 1]]],
-    [UDP6, ["connect", 0, ["lo", 1]], ["send", 0, 5, "sendmsg", "oob"]],
+    [UDP6, ["connect", 0, ["lo", 1]], ["send", 0, 5, "sendmsg", "oob"], ["sendto", 0, 5, ["mapped", 1], "oob"]],
     # IPV6_V6ONLY
     [*SERVER6, ["socket", 1, "tcp", 6, True], ["connect", 1, ["lo", 1]], ["accept", 0, 2], ["get", 2, 41, 26, 4]],
     [["socket", 0, "tcp", 6, True], ["set", 0, 41, 26, 1], ["bind", 0, ["mapped", 1]]],
