@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import errno
 import json
+import logging
 import os
 import select
 import socket
@@ -27,6 +28,7 @@ MAX_PATH = 107  # bytes of sun_path, without its final zero
 SLICE = 32  # rows encoded at a stretch: about 1 ms
 STALL_S = 20.0  # a client that takes nothing for so long is dropped
 PROBE_S = 5.0  # how often a silent stream looks whether its reader is still there
+log = logging.getLogger("nuse.debug")
 
 
 class DebugServer:
@@ -76,6 +78,8 @@ class DebugServer:
             await client.run()
         except (ConnectionError, TimeoutError, asyncio.CancelledError):
             writer.transport.abort()
+        except Exception:
+            log.exception("a request on the debug socket failed; closing its connection")
         finally:
             self._clients.discard(task)
             writer.close()

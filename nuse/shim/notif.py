@@ -8,18 +8,16 @@ import errno
 import fcntl
 import os
 import select
-import signal
 import struct
 from dataclasses import dataclass
 from typing import Any
 
-from nuse.shim import abi
+from nuse.shim import abi, native
 
 _NOTIF = struct.Struct("=QIIiIQ6Q")  # id, pid, flags, seccomp_data: nr, arch, instruction pointer, args
 _RESPONSE = struct.Struct("=QqiI")  # id, value, error, flags
 _ADDFD = struct.Struct("=QIIII")  # id, flags, srcfd, newfd, newfd_flags
 _ID = struct.Struct("=Q")
-_ALL_SIGNALS = signal.valid_signals()
 _ZEROES = bytes(_NOTIF.size)
 assert _NOTIF.size == 80
 _GONE = (
@@ -128,12 +126,9 @@ class Listener:
         All signals wait meanwhile: if anything interrupts this ioctl, Linux takes the descriptor back and answers 0 all
         the same. (nuse/loop.py keeps away what else would interrupt it.)
         """
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
-        try:
+        with native.no_signals:
             flags = abi.SECCOMP_ADDFD_FLAG_SEND
             return self._addfd(_ADDFD.pack(ident, flags, fd, 0, O_CLOEXEC if cloexec else 0))
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def replace(self, ident: int, fd: int, number: int, *, cloexec: bool) -> bool:
         """Put a copy of our `fd` in place of the program's descriptor `number`; the call goes on waiting."""

@@ -1,6 +1,7 @@
 """Addresses: 4 or 16 raw bytes inside the stack; text only at its edges."""
 
 import ipaddress
+from functools import lru_cache
 
 ANY4 = bytes(4)
 ANY6 = bytes(16)
@@ -13,6 +14,7 @@ def parse_addr(text: str) -> bytes:
     return ipaddress.ip_address(text).packed
 
 
+@lru_cache(maxsize=256)  # each connection tells its addresses several times
 def show_addr(addr: bytes) -> str:
     """Text of a 4- or 16-byte address, as `ip addr` writes it."""
     return str(ipaddress.ip_address(addr))

@@ -32,6 +32,8 @@ class MiniFlow:
     state: State
     owner: Any = None
     listener: Any = None
+    ext: Any = None
+    timer = "on"  # as ss calls it
     error = 0
     readable = 0
     send_queued = 0
@@ -79,6 +81,7 @@ class MiniFlow:
         blanks: dict[str, Any] = {f.name: _BLANKS.get(str(f.type), []) for f in fields(TcpInfo)}
         blanks["state"] = self.state.name
         if self.deadline != NEVER:
+            blanks["timer"] = self.timer
             blanks["timer_ms"] = max(self.deadline - now, 0) // MSEC
         return TcpInfo(**blanks)
 

@@ -35,6 +35,7 @@ class TimeWait(MiniFlow):
     __slots__ = ("binding", "conn", "rcv_nxt", "snd_nxt", "tos", "ts_offset", "ts_recent", "ts_recent_at", "ttl", "wnd")
 
     state = TIME_WAIT
+    timer = "timewait"
 
     def __init__(self, demux: "TcpDemux", ident: int, key: bytes, link: Link, tcb: Tcb, now: Nanos) -> None:
         super().__init__(demux, ident, key, link)
