@@ -125,7 +125,7 @@ def edges(steps, kernel, stack):
     """An edge of OUT whenever the stack has taken text, where Linux has one when a full buffer empties."""
 
     def allowed(socket, theirs, ours):
-        return socket[0] == "t" and theirs == {"-"} and "OUT" in ours
+        return _fresh(socket, theirs, ours) or (socket[0] == "t" and theirs == {"-"} and "OUT" in ours)
 
     return END if steps[-1][0] == "wait" and _only_polls(kernel[-1], stack, allowed) else None
 
@@ -186,7 +186,7 @@ def order_of_errors(steps, kernel, stack):
     """A datagram with more than one thing wrong."""
     wrong = {"EINVAL", "EDESTADDRREQ", "EMSGSIZE", "ENETUNREACH", "EAFNOSUPPORT"}
     sent = steps[-1][0] in ("sendto", "send")
-    return SAME if sent and kernel[-1][1] in wrong and stack[1] in wrong | {"EPIPE"} else None
+    return END if sent and kernel[-1][1] in wrong and stack[1] in wrong | {"EPIPE", "ENOTSUP"} else None
 
 
 def urgent_datagram(steps, kernel, stack):
