@@ -61,10 +61,16 @@ class Foreground:
         if self._early:  # it came while the program was being started
             os.kill(pid, self._early)
         while True:
-            _, status = os.waitpid(pid, os.WUNTRACED)
-            if os.WIFSTOPPED(status):
-                os.kill(os.getpid(), signal.SIGSTOP)  # the shell sees its job stop, and continues the whole group
-                os.kill(pid, signal.SIGCONT)
+            # Only looked at, not reaped: until _pid is cleared the number stays the program's, whenever a signal comes.
+            change = os.waitid(os.P_PID, pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
+            if change is not None and change.si_code == os.CLD_STOPPED:
+                if os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG) is not None:
+                    os.kill(os.getpid(), signal.SIGSTOP)  # the shell sees its job stop, and continues the whole group
+                    os.kill(pid, signal.SIGCONT)
                 continue
             self._pid = 0
-            return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+            return _exit_status(os.waitpid(pid, 0)[1])
+
+
+def _exit_status(status: int) -> int:
+    return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)

@@ -190,6 +190,23 @@ def test_a_program_that_stops_takes_us_along_and_continues_with_us():
         assert process.wait(timeout=20) == 3
 
 
+def test_a_signal_while_the_program_ends_does_no_harm(monkeypatch):
+    """Both get the signal, as from killpg. Ours comes once the program is reaped, when its number may be another's."""
+    reap, sent = os.waitpid, []
+
+    def reaped_first(pid, options):
+        status = reap(pid, options)
+        signal.raise_signal(signal.SIGTERM)
+        return status
+
+    with Foreground() as foreground:
+        pid = os.posix_spawn("/bin/sh", ["sh", "-c", "kill -TERM $$"], os.environ)
+        monkeypatch.setattr(os, "waitpid", reaped_first)
+        monkeypatch.setattr(os, "kill", lambda *args: sent.append(args))
+        assert foreground.wait(pid) == 143
+    assert sent == []
+
+
 def test_a_signal_before_the_program_is_there_ends_the_run():
     with Foreground() as foreground:
         os.kill(os.getpid(), signal.SIGTSTP)  # stopping is for programs; there is none
