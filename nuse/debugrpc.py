@@ -60,7 +60,14 @@ class Method:
 class DebugMethods:
     """The methods over one running stack. `stack` is a stack.host.Stack."""
 
-    def __init__(self, driver: Driver, log: EventLog, name: str = "", mptcp: MptcpHost | None = None) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        log: EventLog,
+        name: str = "",
+        mptcp: MptcpHost | None = None,
+        programs: Callable[[], list[dict[str, Any]]] = list,
+    ) -> None:
         self.driver = driver
         self.stack: Any = driver.stack
         self.mptcp = mptcp
@@ -102,6 +109,9 @@ class DebugMethods:
             ),
             "listeners": Method(self._listeners, "listeners", "listening sockets and their queues"),
             "sockets": Method(self._sockets, "sockets", "UDP and ping sockets"),
+            "programs": Method(
+                programs, "programs", "what `nuse run` started, and how many of its calls stopped for us"
+            ),
             "routes": Method(self._routes, "routes", "the routing table"),
             "route": Method(self._route, ROUTE_USAGE, "change the routing table", 2, many, ("verb", "words")),
             "counters": Method(self._counters, "counters [NAME]", "MIB counters, named as nstat does", 0, 1, ("name",)),

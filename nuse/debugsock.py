@@ -34,11 +34,19 @@ log = logging.getLogger("nuse.debug")
 class DebugServer:
     """Serves one stack. Install `log.record` as Stack.tracer happens here."""
 
-    def __init__(self, driver: Driver, path: Path | str, *, name: str = "", mptcp: MptcpHost | None = None) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        path: Path | str,
+        *,
+        name: str = "",
+        mptcp: MptcpHost | None = None,
+        programs: Callable[[], list[dict[str, Any]]] = list,
+    ) -> None:
         self.driver = driver
         self.path = Path(path)
         self.log = EventLog()
-        self.methods = DebugMethods(driver, self.log, name, mptcp)
+        self.methods = DebugMethods(driver, self.log, name, mptcp, programs)
         self._clients: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 

@@ -144,7 +144,13 @@ class Runtime:
         """The three ways to reach the stack."""
         assert self.driver is not None
         self.supervisor = Supervisor(self.driver, self.mptcp)
-        self.debug = DebugServer(self.driver, self.state.debug_sock, name=self.config.name, mptcp=self.mptcp)
+        self.debug = DebugServer(
+            self.driver,
+            self.state.debug_sock,
+            name=self.config.name,
+            mptcp=self.mptcp,
+            programs=self.supervisor.rows,
+        )
         await self.debug.start()
         self.control = ControlServer(self, self.loop, self.state.control_sock)
 

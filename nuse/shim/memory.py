@@ -4,20 +4,27 @@ With process_vm_readv, not /proc/PID/mem: half the cost (no open), no stale hand
 protection, where /proc/PID/mem would happily write into a constant. A bad address is EFAULT, as for the kernel.
 """
 
+import contextlib
 import ctypes
 import errno
+from collections.abc import Iterator
 
 from nuse.shim.abi import native
 from nuse.shim.native import Iovec, raw_syscall
 
-_local, _remote = Iovec(), Iovec()
-_local_p, _remote_p = ctypes.byref(_local), ctypes.byref(_remote)
-_one, _none = ctypes.c_ulong(1), ctypes.c_ulong(0)
-_pid = ctypes.c_long()
 _SCRATCH = 65536 + 64
+_PIECES = 16  # of one write
 _PAGE = 4096
 _scratch = ctypes.create_string_buffer(_SCRATCH)
+_scratch_view = memoryview(_scratch).cast("B")
 _scratch_address = ctypes.addressof(_scratch)
+_local, _remotes = Iovec(), (Iovec * _PIECES)()
+_local.base = _scratch_address
+_remote = _remotes[0]
+_local_p, _remotes_p = ctypes.byref(_local), ctypes.byref(_remotes)
+_counts = [ctypes.c_ulong(count) for count in range(_PIECES + 1)]
+_none, _one = _counts[:2]
+_pid = ctypes.c_long()
 _arch = native()
 _readv = ctypes.c_long(_arch.calls["process_vm_readv"] if _arch else -1)
 _writev = ctypes.c_long(_arch.calls["process_vm_writev"] if _arch else -1)
@@ -30,11 +37,11 @@ class Fault(OSError):
         super().__init__(errno.EFAULT, "bad address")
 
 
-def _transfer(call: ctypes.c_long, tid: int, address: int, size: int) -> None:
+def _transfer(call: ctypes.c_long, tid: int, size: int, pieces: int) -> None:
+    """Between `_local` and the first `pieces` of `_remotes`, which together have `size` bytes."""
     _pid.value = tid
-    _remote.base, _remote.length = address, size
     _local.length = size
-    done = raw_syscall(call, _pid, _local_p, _one, _remote_p, _one, _none)
+    done = raw_syscall(call, _pid, _local_p, _one, _remotes_p, _counts[pieces], _none)
     if done == size:
         return
     code = ctypes.get_errno()
@@ -47,14 +54,24 @@ def read(tid: int, address: int, size: int) -> bytes:
     """`size` bytes of a task's memory."""
     if size == 0:
         return b""
-    if size > _SCRATCH:
-        big = ctypes.create_string_buffer(size)
-        _local.base = ctypes.addressof(big)
-        _transfer(_readv, tid, address, size)
-        return big.raw
-    _local.base = _scratch_address
-    _transfer(_readv, tid, address, size)
-    return ctypes.string_at(_scratch_address, size)
+    _remote.base, _remote.length = address, size
+    if size <= _SCRATCH:
+        _transfer(_readv, tid, size, 1)
+        return bytes(_scratch_view[:size])
+    big = ctypes.create_string_buffer(size)
+    with _elsewhere(big):
+        _transfer(_readv, tid, size, 1)
+    return big.raw
+
+
+@contextlib.contextmanager
+def _elsewhere(big: "ctypes.Array[ctypes.c_char]") -> Iterator[None]:
+    """Our side is this buffer for once."""
+    _local.base = ctypes.addressof(big)
+    try:
+        yield
+    finally:
+        _local.base = _scratch_address
 
 
 def read_down(tid: int, top: int, size: int) -> bytes:
@@ -69,10 +86,21 @@ def read_down(tid: int, top: int, size: int) -> bytes:
     return whole
 
 
-def write(tid: int, address: int, data: bytes) -> None:
-    """Put `data` into a task's memory."""
-    if not data:
-        return
-    keep = ctypes.c_char_p(data)
-    _local.base = ctypes.cast(keep, ctypes.c_void_p).value
-    _transfer(_writev, tid, address, len(data))
+def write(tid: int, *pieces: tuple[int, bytes]) -> None:
+    """Put each (address, data) into a task's memory, in their order; at most sixteen."""
+    size = count = 0
+    for address, data in pieces:
+        length = len(data)
+        if not length:
+            continue
+        remote = _remotes[count]
+        remote.base, remote.length = address, length
+        if size + length <= _SCRATCH:
+            _scratch_view[size : size + length] = data
+        size += length
+        count += 1
+    if size > _SCRATCH:
+        with _elsewhere(ctypes.create_string_buffer(b"".join(data for _, data in pieces), size)):
+            _transfer(_writev, tid, size, count)
+    elif size:
+        _transfer(_writev, tid, size, count)

@@ -72,17 +72,18 @@ def _scatter(s: Session, n: Notification, message: Message, data: bytes) -> memo
     for at, size in message.buffers:
         if not left:
             break
-        s.write(n, at, bytes(left[:size]) if len(left) > size else bytes(left))
+        s.write(n, (at, bytes(left[:size])))
         left = left[size:]
     return left
 
 
 def _write_name(s: Session, n: Notification, message: Message, name: bytes) -> None:
     """The address, as much as there is room for, and its length."""
-    if message.name and message.name_room:
-        s.write(n, message.name, name[: message.name_room])
+    shown = name[: message.name_room] if message.name else b""
     if message.name_length_at:
-        s.write_length(n, message.name_length_at, message.name_room, len(name))
+        s.write_sized(n, shown, message.name, message.name_length_at, message.name_room, len(name))
+    elif shown:
+        s.write(n, (message.name, shown))
 
 
 def _finish_header(
@@ -90,11 +91,13 @@ def _finish_header(
 ) -> None:
     """Control messages, lengths and flags of a received msghdr."""
     raw, cut = control.pack(messages, message.control_room)
-    if raw:
-        s.write(n, message.control, raw)
-    s.write_length(n, message.header + NAMELEN_AT, message.name_room, name_length if message.name else 0)
-    s.write(n, message.header + CONTROLLEN_AT, len(raw).to_bytes(8, "little"))
-    s.write_int(n, message.header + FLAGS_AT, shown | (MSG_CTRUNC if cut else 0))
+    header = message.header
+    told = name_length if message.name else 0
+    s.write_sized(n, raw, message.control, header + NAMELEN_AT, message.name_room, told)
+    flags = shown | (MSG_CTRUNC if cut else 0)
+    s.write(
+        n, (header + CONTROLLEN_AT, len(raw).to_bytes(8, "little")), (header + FLAGS_AT, flags.to_bytes(4, "little"))
+    )
 
 
 def fill_error(s: Session, n: Notification, sock: DatagramSocket, message: Message, report: SockError) -> int:
@@ -111,7 +114,7 @@ def fill_error(s: Session, n: Notification, sock: DatagramSocket, message: Messa
 def fill_nothing(s: Session, n: Notification, message: Message) -> int:
     """What a receive gives after SHUT_RD: no bytes, from nobody."""
     if message.name_length_at:
-        s.write_length(n, message.name_length_at, message.name_room, 0)
+        s.write_sized(n, b"", 0, message.name_length_at, message.name_room, 0)
     if message.header:
         _finish_header(s, n, message, 0, [], 0)
     return 0

@@ -51,7 +51,7 @@ def interface_ioctl(s: Session, n: Notification) -> int | None:
         if request == SIOCGIFCONF:
             return _ifconf(s, n, asked)
         answer = fcntl.ioctl(asked.fileno(), request, s.read(n, n.args[2], IFREQ))
-    s.write(n, n.args[2], answer)
+    s.write(n, (n.args[2], answer))
     return 0
 
 
@@ -65,6 +65,6 @@ def _ifconf(s: Session, n: Notification, asked: socket.socket) -> int:
     address = ctypes.addressof(hold) if hold is not None else 0
     used, _ = _IFCONF.unpack(fcntl.ioctl(asked.fileno(), SIOCGIFCONF, _IFCONF.pack(len(ours), address)))
     if pointer:
-        s.write(n, pointer, bytes(ours[:used]))
+        s.write(n, (pointer, bytes(ours[:used])))
     s.write_int(n, n.args[2], used)
     return 0

@@ -41,14 +41,16 @@ class Notification:
     """One stopped system call. `args` are the six raw registers.
 
     `witness` is an int that serving the call has changed in the program: its address and new value (restart.py).
+    `late` when time has passed since it came, so that its task may be another.
     """
 
     id: int
     tid: int
     nr: int
-    args: tuple[int, int, int, int, int, int]
+    args: tuple[int, ...]
     ip: int  # where the task goes on
     witness: tuple[int, int] | None = None
+    late: bool = False
 
 
 class Listener:
@@ -73,14 +75,15 @@ class Listener:
 
     def receive(self) -> Notification | None:
         """The next notification; None if there is none, or it died meanwhile, or no task is left (`hung_up`)."""
-        if not any(bits & select.EPOLLIN for _, bits in self._epoll.poll(0)):
+        state = self._epoll.poll(0)
+        if not state or not state[0][1] & select.EPOLLIN:
             return None  # the ioctl would wait for one
         try:
             raw = _ioctl(self.fd, abi.SECCOMP_IOCTL_NOTIF_RECV, _ZEROES)
         except OSError:
             return None
-        ident, tid, _, nr, _, ip, *args = _NOTIF.unpack(raw)
-        return Notification(ident, tid, nr, tuple(args), ip)
+        fields = _NOTIF.unpack(raw)
+        return Notification(fields[0], fields[1], fields[3], fields[6:], fields[5])
 
     def hung_up(self) -> bool:
         """No task is left under the filter."""

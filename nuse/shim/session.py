@@ -83,6 +83,7 @@ class Session:
         if result is LATER:
             result = self._handle(n)
         if result is LATER:
+            n.late = True
             return
         if result == CONTINUE:
             self.listener.cont(n.id)
@@ -126,20 +127,22 @@ class Session:
 
     def read(self, n: Notification, address: int, size: int) -> bytes:
         """The program's memory, and certainly that program's: its task id may be another's once the call is dead."""
-        data = None
         try:
             data = memory.read(n.tid, address, size)
-        finally:
+        except OSError:
             if not self.listener.valid(n.id):
-                raise Interrupted
+                raise Interrupted from None
+            raise
+        if n.late and not self.listener.valid(n.id):
+            raise Interrupted
         return data
 
-    def write(self, n: Notification, address: int, data: bytes) -> None:
-        """Into the program's memory."""
+    def write(self, n: Notification, *pieces: tuple[int, bytes]) -> None:
+        """Into the program's memory, (address, data) each; not after its call was interrupted."""
         if not self.listener.valid(n.id):
             raise Interrupted
         try:
-            memory.write(n.tid, address, data)
+            memory.write(n.tid, *pieces)
         except ProcessLookupError:
             raise Interrupted from None
 
@@ -149,7 +152,7 @@ class Session:
 
     def write_int(self, n: Notification, address: int, value: int) -> None:
         """A C int."""
-        self.write(n, address, _INT.pack(value))
+        self.write(n, (address, _INT.pack(value)))
 
     def read_sockaddr(self, n: Notification, address: int, length: int) -> bytes:
         """A sockaddr argument; EINVAL for an impossible length, EFAULT for a bad pointer."""
@@ -163,15 +166,17 @@ class Session:
         room = self.read_int(n, length_at)
         if room < 0:
             raise StackError(errno.EINVAL, f"room {room} for an address")
-        if room:
-            self.write(n, address, raw[:room])
-        self.write_length(n, length_at, room, len(raw))
+        self.write_sized(n, raw[:room], address, length_at, room, len(raw))
 
-    def write_length(self, n: Notification, address: int, before: int, length: int) -> None:
-        """A length in place of the room that the program gave."""
-        self.write_int(n, address, length)
+    def write_sized(self, n: Notification, data: bytes, address: int, length_at: int, before: int, length: int) -> None:
+        """A result, and its length in place of the room that the program gave."""
+        told = (length_at, _INT.pack(length))
+        if data:
+            self.write(n, (address, data), told)
+        else:
+            self.write(n, told)
         if length != before:
-            n.witness = (address, length)
+            n.witness = (length_at, length)
 
     def capable(self, tid: int, capability: int) -> bool:
         """The task has an effective capability."""

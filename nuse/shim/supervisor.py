@@ -1,6 +1,7 @@
 """The supervisor: all filtered programs of one running stack."""
 
 import resource
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nuse.shim.hub import Hub
@@ -18,6 +19,14 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _command(pid: int) -> str:
+    """The name of a program; empty if it is over, for what it left behind may run on."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 class Supervisor:
     """Made inside the driver's loop. Sockets may be passed between the programs of its sessions."""
 
@@ -33,6 +42,13 @@ class Supervisor:
         self.sessions.append(session)
         session.closed.add_done_callback(lambda _: self._gone(session))
         return session
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One for each process tree: who began it, how many of its calls stopped for us, how many of them wait now."""
+        return [
+            {"pid": each.pid, "command": _command(each.pid), "calls": each.calls, "waiting": len(each.pending)}
+            for each in self.sessions
+        ]
 
     def _gone(self, session: Session) -> None:
         if session in self.sessions:

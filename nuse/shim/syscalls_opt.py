@@ -92,8 +92,7 @@ def sys_getsockopt(s: Session, n: Notification) -> int | None:
         if error.errno == errno.ENOPROTOOPT and sock.proto == IPPROTO_MPTCP and level != SOL_SOCKET:
             return -errno.EOPNOTSUPP
         raise
-    s.write(n, n.args[3], raw[:room])
-    s.write_int(n, n.args[4], min(room, len(raw)))
+    s.write(n, (n.args[3], raw[:room]), (n.args[4], _INT.pack(min(room, len(raw)))))
     return 0
 
 
@@ -101,10 +100,9 @@ def _get_mptcp(s: Session, n: Notification, sock: StreamSocket, name: int, room:
     """An option of SOL_MPTCP. Some read their value first, and one writes elsewhere as well."""
     asked = s.read(n, n.args[3], min(room, mpopts.MAX_REQUEST)) if name != mpopts.MPTCP_INFO else b""
     value, arrays = mpopts.get_mptcp(sock, name, asked)
-    for address, data in arrays:
-        s.write(n, address, data)
-    s.write(n, n.args[3], value[:room])
-    s.write_int(n, n.args[4], min(room, len(value)))
+    for piece in arrays:
+        s.write(n, piece)
+    s.write(n, (n.args[3], value[:room]), (n.args[4], _INT.pack(min(room, len(value)))))
     return 0
 
 
@@ -114,8 +112,7 @@ def _take_error(s: Session, n: Notification, sock: Socket, room: int) -> int:
     if value and not carrier_error(s, n, sock):
         value = 0
     try:
-        s.write(n, n.args[3], _INT.pack(value)[:room])
-        s.write_int(n, n.args[4], min(room, _INT.size))
+        s.write(n, (n.args[3], _INT.pack(value)[:room]), (n.args[4], _INT.pack(min(room, _INT.size))))
     except Interrupted:
         sock.error = value
         raise
