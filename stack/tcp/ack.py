@@ -225,15 +225,22 @@ def _inside(left: int, right: int, outer: tuple[int, int], una: int) -> bool:
 def _sample(
     conn: "TcpConn", gone: list[Sent], fresh: list[Sent], delivered: int, ts_ecr: int, acked: int, now: Nanos
 ) -> Nanos:
-    """RTT by Karn's rule (RFC 6298 §3), RACK's newest delivery, the delivery rate. Returns the newest RTT or 0."""
+    """RTT by Karn's rule (RFC 6298 §3), RACK's newest delivery, the delivery rate. Returns the newest RTT or 0.
+
+    An ACK of anything retransmitted came when a hole was closed: it says nothing of what had waited behind the hole.
+    """
     first = last = None
+    filled = False
     for sent in gone:
+        if sent.retrans:
+            filled = True
         if not sent.sacked:
             rack_update(conn, sent, ts_ecr, now)
-            if not sent.retrans:
-                if first is None:
-                    first = sent
-                last = sent
+            if first is None:
+                first = sent
+            last = sent
+    if filled:
+        first = last = None
     for sent in fresh:
         rack_update(conn, sent, ts_ecr, now)
         if not sent.retrans:

@@ -37,6 +37,19 @@ def test_karn_takes_no_sample_from_what_was_sent_twice(wire):
     """)
 
 
+@pytest.mark.rfc("6298", "3")
+def test_an_ack_that_fills_a_hole_says_nothing_of_what_waited_behind_it(wire):
+    """The second segment was sent once, and had been there for long; its acknowledgment waited for the first."""
+    wire.established()
+    wire.play("""
+        +0     app    send 2000
+        +0     out    .   1:2001/1000
+        +210ms..260ms out .  1:1001
+        +10ms  in     .   1:1 ack 2001
+        +0     check  rtt == 10000
+    """)
+
+
 @pytest.mark.rfc("6298", "5.3")
 def test_an_ack_of_something_new_restarts_the_timer(wire):
     wire.established()
