@@ -487,12 +487,20 @@ class MptcpConn:
         """Plain TCP from here on; `why` in words."""
         fallback.fall_back(self, why, now)
 
+    def is_alone(self, sub: Subflow) -> bool:
+        """True if no other subflow ever carried anything."""
+        return fallback.alone(self, sub)
+
+    def without_mapping(self, sub: Subflow, now: Nanos) -> None:
+        """Text on the only subflow has no mapping: MP_FAIL, and plain TCP."""
+        fallback.no_mapping(self, sub, now)
+
     def fail_to_plain(self, sub: Subflow, now: Nanos) -> None:
         """A checksum failed on the only subflow: MP_FAIL, and plain TCP."""
         fallback.after_bad_sum(self, sub, now)
 
     def on_fail(self, sub: Subflow, dsn: int, now: Nanos) -> None:
-        """MP_FAIL: a checksum of ours failed at the peer."""
+        """MP_FAIL: the peer cannot use some of our text."""
         fallback.on_fail(self, sub, dsn, now)
 
     def on_infinite_mapping(self, sub: Subflow, dsn: int, now: Nanos) -> None:

@@ -4,9 +4,12 @@ Only a connection that one subflow has carried from its beginning can do it: the
 data is. From then on there are no options; FIN ends the stream, and the subflow's acknowledgments are those of data.
 """
 
+import errno
 from typing import TYPE_CHECKING
 
+from mptcp import closing
 from mptcp.options import RST_EMPTCP
+from stack.tcp.state import SYN_SENT
 from stack.units import Nanos
 
 if TYPE_CHECKING:
@@ -20,10 +23,21 @@ MAPPING_DUE = 0
 def allowed(meta: "MptcpConn", sub: "Subflow") -> bool:
     """True while it is known where each byte of the subflow belongs without being told, on either side.
 
-    A join that is not complete has carried nothing: it is given up instead.
+    A join that the peer has not answered has carried nothing: it is given up instead. One step further, the peer may
+    have taken it for complete already, and have text on it.
     """
-    alone = sub in meta.subflows and not meta.extra_subflows and not any(each.joined for each in _others(meta, sub))
-    return alone and not meta.fallback and not meta.tx.retransmitted and not meta.rx.queue.has_holes()
+    if meta.fallback or not alone(meta, sub) or meta.tx.retransmitted:
+        return False
+    return not meta.rx.queue.has_holes() and meta.rx.in_step(sub)
+
+
+def alone(meta: "MptcpConn", sub: "Subflow") -> bool:
+    """True if no other subflow ever carried anything, as far as we know."""
+    return sub in meta.subflows and not meta.extra_subflows and not any(_began(each) for each in _others(meta, sub))
+
+
+def _began(sub: "Subflow") -> bool:
+    return sub.joined or (sub.conn is not None and sub.conn.state is not SYN_SENT)
 
 
 def _others(meta: "MptcpConn", sub: "Subflow") -> "list[Subflow]":
@@ -69,10 +83,24 @@ def after_bad_sum(meta: "MptcpConn", sub: "Subflow", now: Nanos) -> None:
     fall_back(meta, "a checksum failed: a box on the way changes text", now)
 
 
+def no_mapping(meta: "MptcpConn", sub: "Subflow", now: Nanos) -> None:
+    """Text whose mapping is lost follows what came before. MP_FAIL, lest its sender, without a DATA_ACK, repeats it."""
+    sub.fail_due = meta.rx.queue.nxt
+    sub.conn.ack_due = True
+    fall_back(meta, "text arrived without a mapping: a box on the way rewrites the stream", now)
+
+
 def on_fail(meta: "MptcpConn", sub: "Subflow", dsn: int, now: Nanos) -> None:
-    """MP_FAIL. With other subflows the peer resets this one; alone we go on with an infinite mapping."""
+    """MP_FAIL. With other subflows the peer resets this one; alone we go on with an infinite mapping.
+
+    Unless some text went twice already: to the peer all that comes is the stream now, so that the stream is spoiled.
+    """
     if allowed(meta, sub):
-        fall_back(meta, f"the peer found a wrong checksum at {dsn - meta.tx.first}: a box on the way changes text", now)
+        at = dsn - meta.tx.first
+        fall_back(meta, f"MP_FAIL: a wrong checksum, or no mapping, at {at}: a box on the way rewrites the stream", now)
+    elif alone(meta, sub) and not meta.fallback:
+        meta.say("the peer fell back to TCP (MP_FAIL), and has some text twice")
+        closing.fail(meta, errno.ECONNRESET, now)
 
 
 def on_infinite(meta: "MptcpConn", sub: "Subflow", dsn: int, now: Nanos) -> None:

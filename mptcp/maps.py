@@ -122,9 +122,9 @@ class ReceivedRuns:
         """The last one, as long as it is remembered."""
         return self._runs[-1] if self._runs else None
 
-    def later(self, seq: int) -> bool:
-        """True if a mapping behind `seq` is known."""
-        return bool(self._runs) and self._runs[-1].start > seq
+    def later(self, seq: int) -> Run | None:
+        """The first mapping behind `seq`, which `at` has just found in none."""
+        return self._runs[0] if self._runs and self._runs[0].start > seq else None
 
 
 def _start_of(run: Run) -> int:

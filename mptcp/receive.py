@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 NO_FIN = -1
 MAX_RUN = 65535
 FIRST_WINDOW = 65535  # what a SYN can offer
-PATIENCE = 200 * MSEC  # with text that has no mapping
+PATIENCE = 100 * MSEC  # with text that has no mapping; its sender repeats it after 200 and a round trip
 
 
 class Receive:
@@ -77,15 +77,20 @@ class Receive:
                 return
         sub.held += views
         sub.held_size += sum(map(len, views))
+        self._sort(sub, now)
+        self._tell(before, now)
+
+    def _sort(self, sub: "Subflow", now: Nanos) -> None:
+        """What is held goes where its mappings say, as far as they are known."""
         while sub.held:
             run = sub.runs.at(sub.held_seq)
             if run is None:
-                self._unmapped(sub, now)
+                if not self._unmapped(sub, now):
+                    break
+            elif run.checksum is not None and not self._summed(sub, run, now):
                 break
-            if run.checksum is not None and not self._summed(sub, run, now):
-                break
-            self._deliver(sub, run)
-        self._tell(before, now)
+            else:
+                self._deliver(sub, run)
 
     def _plain(self, sub: "Subflow", views: list[memoryview], now: Nanos) -> None:
         before = self.queue.nxt
@@ -138,17 +143,32 @@ class Receive:
 
     # ------------------------------------------------------------------ trouble
 
-    def _unmapped(self, sub: "Subflow", now: Nanos) -> None:
+    def in_step(self, sub: "Subflow") -> bool:
+        """True if the subflow's numbers alone tell where its text belongs: it has had all of it, once and in order."""
+        conn = sub.conn
+        came = (sub.held_seq if sub.held else conn.read_seq()) - conn.tcb.irs - 1
+        return came == self.queue.nxt - self.first - self.meta.peer_closed
+
+    def _unmapped(self, sub: "Subflow", now: Nanos) -> bool:
         """Text before its mapping: it may still come (§3.3.1), unless the next one is known, or none ever came.
 
-        No mapping is longer than MAX_RUN: so much text later, that of the first byte is not on its way.
+        No mapping is longer than MAX_RUN: so much text later, that of the first byte is not on its way. False if there
+        is nothing to go on with.
         """
         meta = self.meta
-        if sub.runs.later(sub.held_seq) or sub.held_size > MAX_RUN or self.unmapped_at <= now:
+        later = sub.runs.later(sub.held_seq)
+        if later is not None or sub.held_size > MAX_RUN or self.unmapped_at <= now:
             self.unmapped_at = NEVER
             meta.host.mib.MPTcpExtDSSNoMatchTCP += 1
+            if later is not None and meta.is_alone(sub) and later.dsn - self.queue.nxt != later.start - sub.held_seq:
+                size = min(later.start - sub.held_seq, sub.held_size)
+                meta.say(f"{size} bytes that no mapping covers are dropped: their sender has begun to send them again")
+                take_front(sub.held, size)
+                sub.held_seq += size
+                sub.held_size -= size
+                return True
             if meta.may_fall_back(sub):
-                meta.fall_back("text arrived without a mapping: a box on the way rewrites the stream", now)
+                meta.without_mapping(sub, now)
             else:
                 meta.reset_subflow(sub, sub.conn, RST_EMIDDLEBOX, "text arrived that no mapping covers")
         elif not sub.heard and meta.may_fall_back(sub):
@@ -157,12 +177,13 @@ class Receive:
         elif self.unmapped_at == NEVER:
             self.unmapped_at = now + PATIENCE
             meta.mark(now)
+        return False
 
     def patience_ends(self, now: Nanos) -> None:
         """Text has waited long enough for its mapping."""
         for sub in list(self.meta.subflows):
-            if sub.held and not sub.plain and sub.runs.at(sub.held_seq) is None:
-                self._unmapped(sub, now)
+            if sub.held and not sub.plain and sub.runs.at(sub.held_seq) is None and self._unmapped(sub, now):
+                self._sort(sub, now)
         self.unmapped_at = NEVER
 
     def _summed(self, sub: "Subflow", run: Run, now: Nanos) -> bool:

@@ -114,6 +114,46 @@ def test_a_small_text_without_mapping_does_not_wait_for_more():
     assert "without a mapping" in server.fallback
 
 
+def mapping_lost_once(before=b"question"):
+    """A connection in use for a while, and then a text on its way whose mapping is taken."""
+    stripping = []
+    mesh = mesh_with(strips(lambda parts: stripping and parts.text), wires=1)
+    client, server = mesh.connect()
+    client.send(before)
+    mesh.flush()
+    assert mesh.run(lambda: server.readable == len(before), SEC)
+    stripping.append(True)
+    client.send(b"another")
+    mesh.flush()
+    assert mesh.run(lambda: server.subflows[0].held_size, SEC)
+    stripping.clear()
+    return mesh, client, server
+
+
+@pytest.mark.rfc("8684", "3.7")
+def test_who_falls_back_for_want_of_a_mapping_tells_its_peer_before_that_sends_again():
+    mesh, client, server = mapping_lost_once()
+    assert mesh.run(lambda: client.fallback, SEC)
+    assert "without a mapping" in server.fallback
+    assert "MP_FAIL" in client.fallback
+    assert (client.tx.retransmitted, mesh.host_b.mib.MPTcpExtMPFailTx, mesh.host_a.mib.MPTcpExtMPFailRx) == (0, 1, 1)
+    client.send(b", and more")
+    mesh.flush()
+    assert mesh.run(lambda: server.readable >= 25, SEC)
+    assert b"".join(server.views(99)) == b"questionanother, and more"
+
+
+def test_text_without_a_mapping_that_is_sent_again_counts_once(monkeypatch):
+    monkeypatch.setattr("mptcp.receive.PATIENCE", 100 * SEC)
+    mesh, client, server = mapping_lost_once()
+    assert mesh.run(lambda: server.readable == 15, 5 * SEC)
+    assert (client.fallback, server.fallback, client.tx.retransmitted) == ("", "", 1)
+    client.send(b", and more")
+    mesh.flush()
+    assert mesh.run(lambda: server.readable >= 25, SEC)
+    assert b"".join(server.views(99)) == b"questionanother, and more"
+
+
 @pytest.mark.parametrize("v6", [False, True])
 @pytest.mark.parametrize("wires", [1, 2])
 @pytest.mark.parametrize("name", HARMLESS)
