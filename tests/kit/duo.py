@@ -41,6 +41,21 @@ async def hang_up(*nets: Network) -> None:
         await asyncio.wait(others, timeout=1)
 
 
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A server that gives back what it gets."""
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+async def until(fact: Callable[[], object]) -> None:
+    """Let the loop run until it is so; 20 s at most."""
+    async with asyncio.timeout(20):
+        while not fact():
+            await asyncio.sleep(0.001)
+
+
 def duo(
     scene: Callable[[Network, Network], Awaitable[None]],
     *,

@@ -4,20 +4,24 @@
 judged by `kit.oracle`.
 """
 
+import errno
 from dataclasses import dataclass, field
 
 import dpkt
+import pytest
 
 from kit.oracle import Packet, decode, joined
-from stack import Link, Stack
+from stack import Link, Stack, StackError
 from stack.config import Sysctl
-from stack.ip.addr import parse_addr
+from stack.ip.addr import ANY6, parse_addr
+from stack.udp import UdpEndpoint
 from stack.units import Nanos
 
 SECRET = bytes(range(32))
 US4, PEER4 = parse_addr("10.64.0.2"), parse_addr("10.64.0.1")
 US6, PEER6 = parse_addr("fd64::2"), parse_addr("fd64::1")
 BROADCAST4 = parse_addr("10.64.0.255")
+ENDS = {"v4": (PEER4, US4), "v6": (PEER6, US6)}
 
 
 @dataclass(slots=True, eq=False)
@@ -125,3 +129,15 @@ def fragment(packet: bytes, offset: int, data: bytes, more: bool, ident: int = 7
         return bytes(10) + bytes(ip)
     head = bytes((net[6], 0)) + (offset | more).to_bytes(2, "big") + ident.to_bytes(4, "big")
     return bytes(10) + net[:4] + (len(data) + 8).to_bytes(2, "big") + bytes((44,)) + net[7:40] + head + data
+
+
+def bound(lan: Lan, addr: bytes = ANY6, port: int = 7, **options: bool) -> UdpEndpoint:
+    """A UDP endpoint of the family of `addr`."""
+    endpoint = lan.stack.udp.open(len(addr) == 16)
+    endpoint.bind(addr, port, **options)
+    return endpoint
+
+
+def refused(code: int) -> pytest.RaisesExc[StackError]:
+    """StackError with this errno."""
+    return pytest.raises(StackError, match=errno.errorcode[code])

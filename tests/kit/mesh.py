@@ -13,7 +13,7 @@ from typing import Any
 from kit.clock import Clock
 from kit.link import Link
 from kit.oracle import segments
-from kit.pair import CHUNK, PORT, Program, Stepping, pumping
+from kit.pair import CHUNK, PORT, Program, Stepping, pumping, tell_owners
 from kit.wire import pattern
 from mptcp.config import MptcpSysctl
 from mptcp.host import MptcpHost
@@ -85,10 +85,7 @@ class Mesh(Stepping):
     def flush(self) -> None:
         """Hand out events and put what both stacks emit on their wires."""
         for name, stack in (("a", self.a), ("b", self.b)):
-            while (event := stack.poll_event()) is not None:
-                endpoint, mask = event
-                if endpoint.owner is not None:
-                    endpoint.owner(endpoint, mask)
+            tell_owners(stack)
             while (out := stack.poll_transmit(self.clock.now)) is not None:
                 wire = int(out[0].name[3:])
                 for packet in segments(out[1]):

@@ -97,6 +97,14 @@ class Report:
     timeouts: int
 
 
+def tell_owners(stack: Stack) -> None:
+    """Hand each event to who owns its endpoint."""
+    while (event := stack.poll_event()) is not None:
+        endpoint, mask = event
+        if endpoint.owner is not None:
+            endpoint.owner(endpoint, mask)
+
+
 class Stepping:
     """A world in virtual time: two stacks, what flies between them, and one event after the other."""
 
@@ -177,10 +185,7 @@ class Pair(Stepping):
     def flush(self) -> None:
         """Hand out events and put what both stacks emit on their wires."""
         for name, stack in (("a", self.a), ("b", self.b)):
-            while (event := stack.poll_event()) is not None:
-                endpoint, mask = event
-                if endpoint.owner is not None:
-                    endpoint.owner(endpoint, mask)
+            tell_owners(stack)
             while (out := stack.poll_transmit(self.clock.now)) is not None:
                 for packet in segments(out[1]):
                     self._put(name, packet)

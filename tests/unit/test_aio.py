@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import kit.duo
-from kit.duo import A4, A6, B4, B6, duo
+from kit.duo import A4, A6, B4, B6, duo, echo
 from nuse.aio import Network
 from nuse.names import resolve
 
@@ -21,13 +21,6 @@ from nuse.names import resolve
 def over(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything here holds over TCP and over MPTCP."""
     monkeypatch.setattr(kit.duo, "MPTCP", request.param)
-
-
-async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
 
 
 class Recorder(asyncio.Protocol):

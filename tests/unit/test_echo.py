@@ -7,23 +7,11 @@ from hypothesis import given
 from hypothesis.strategies import binary, sampled_from
 
 from kit import build
-from kit.lan import PEER4, PEER6, US4, US6, Lan
-from stack import StackError
+from kit.lan import ENDS, PEER4, PEER6, US4, US6, Lan, refused
 from stack.events import FAILED, READABLE
 from stack.ip.addr import ANY4, LOOPBACK4, LOOPBACK6
 
-ENDS = {"v4": (PEER4, US4), "v6": (PEER6, US6)}
 REQUEST, REPLY = {4: 8, 16: 128}, {4: 0, 16: 129}
-
-
-@pytest.fixture
-def lan():
-    return Lan()
-
-
-@pytest.fixture(params=["v4", "v6"])
-def ends(request):
-    return ENDS[request.param]
 
 
 def opened(lan, ends):
@@ -36,10 +24,6 @@ def request(ends, body=b"abc"):
 
 def reply(ends, ident, body=b"abc"):
     return build.icmp(ends[0], ends[1], REPLY[len(ends[0])], 0, ident << 16 | 1, body)
-
-
-def refused(code):
-    return pytest.raises(StackError, match=errno.errorcode[code])
 
 
 @given(sampled_from(["v4", "v6"]), binary(max_size=3000))

@@ -6,25 +6,14 @@ from struct import pack
 import pytest
 
 from kit import build
-from kit.lan import PEER4, PEER6, US4, US6, Lan
+from kit.lan import ENDS, PEER4
 from stack import StackError
 from stack.dgram_options import DO, DONT, INTERFACE, OMIT, PROBE
 from stack.errqueue import ORIGIN_ICMP, ORIGIN_ICMP6, ORIGIN_LOCAL
 from stack.events import FAILED
 from stack.ip.addr import parse_addr
 
-ENDS = {"v4": (PEER4, US4), "v6": (PEER6, US6)}
 ROUTER = {4: parse_addr("192.0.2.254"), 16: parse_addr("2001:db8::fe")}
-
-
-@pytest.fixture
-def lan():
-    return Lan()
-
-
-@pytest.fixture(params=["v4", "v6"])
-def ends(request):
-    return ENDS[request.param]
 
 
 def asking(lan, ends, *, connected=True, payload=b"are you there", **options):

@@ -3,13 +3,12 @@
 import errno
 from struct import pack
 
-import pytest
 from hypothesis import example, given, settings
 from hypothesis.strategies import binary, booleans, data, integers, lists, sampled_from, tuples
 
 from kit import build
-from kit.lan import PEER4, PEER6, SECRET, US4, US6, Lan, fragments
-from stack import Malformed, Stack, StackError
+from kit.lan import PEER4, PEER6, SECRET, US4, US6, Lan, fragments, refused
+from stack import Malformed, Stack
 from stack.entropy import Entropy
 from stack.events import READABLE
 from stack.host import LO_BUDGET
@@ -17,16 +16,6 @@ from stack.ip import input as ip_input
 from stack.ip.addr import LOOPBACK4, LOOPBACK6, parse_addr
 from stack.mib import mib_items
 from stack.units import SEC
-
-
-@pytest.fixture
-def lan():
-    return Lan()
-
-
-def refused(code):
-    return pytest.raises(StackError, match=errno.errorcode[code])
-
 
 # --- links
 

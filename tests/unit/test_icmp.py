@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis.strategies import binary, integers, sampled_from
 
 from kit import build
-from kit.lan import BROADCAST4, PEER4, PEER6, US4, US6, Lan, fragments
+from kit.lan import BROADCAST4, ENDS, PEER4, PEER6, US4, US6, Lan, fragments
 from stack.config import Sysctl
 from stack.events import FAILED
 from stack.ip.addr import parse_addr
@@ -19,18 +19,7 @@ from stack.tcp.tcb import Tcb
 from stack.units import MSEC, SEC
 from stack.wire import icmp as wire
 
-ENDS = {"v4": (PEER4, US4), "v6": (PEER6, US6)}
 ECHO = {4: (8, 0), 16: (128, 129)}
-
-
-@pytest.fixture
-def lan():
-    return Lan()
-
-
-@pytest.fixture(params=["v4", "v6"])
-def ends(request):
-    return ENDS[request.param]
 
 
 def ping(ends, body, rest=0x12340001):

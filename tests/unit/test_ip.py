@@ -15,11 +15,6 @@ FAR4 = parse_addr("192.0.2.7")
 
 
 @pytest.fixture
-def lan():
-    return Lan()
-
-
-@pytest.fixture
 def got(lan):
     """An endpoint that takes whatever comes to PORT."""
     endpoint = lan.stack.udp.open(True)

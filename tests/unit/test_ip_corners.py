@@ -12,18 +12,6 @@ from stack.config import Sysctl
 from stack.ip.addr import parse_addr
 from stack.units import MSEC, SEC
 
-ENDS = {"v4": (PEER4, US4), "v6": (PEER6, US6)}
-
-
-@pytest.fixture
-def lan():
-    return Lan()
-
-
-@pytest.fixture(params=["v4", "v6"])
-def ends(request):
-    return ENDS[request.param]
-
 
 def bound(lan, port=7):
     endpoint = lan.stack.udp.open(True)

@@ -3,29 +3,15 @@
 import asyncio
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from kit.duo import A4, B4, B6, duo
+from kit.duo import A4, B4, B6, duo, echo, until
 from mptcp.connection import MptcpConn
 from nuse.aio import Network
 from nuse.debugrpc import DebugError, DebugMethods
 from nuse.eventlog import EventLog
 from stack.tcp.conn import TcpConn
-
-
-async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
-
-
-async def until(fact: Any) -> None:
-    async with asyncio.timeout(20):
-        while not fact():
-            await asyncio.sleep(0.001)
 
 
 def methods(net: Network) -> DebugMethods:

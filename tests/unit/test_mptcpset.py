@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kit.duo import A4, B4, duo
+from kit.duo import A4, B4, duo, echo, until
 from mptcp.connection import MptcpConn
 from mptcp.host import MptcpHost
 from mptcp.sockopt import MptcpOptions
@@ -22,19 +22,6 @@ from stack.ip.addr import parse_addr
 
 TEXT = bytes(range(256)) * 400
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
-
-
-async def until(fact: Any) -> None:
-    async with asyncio.timeout(20):
-        while not fact():
-            await asyncio.sleep(0.001)
 
 
 async def talk(streams: Streams) -> None:

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis.strategies import binary, integers, lists, sampled_from, sets, tuples
 
 from kit import build
-from kit.lan import PEER4, PEER6, US4, US6, Lan
-from stack import StackError
+from kit.lan import PEER4, PEER6, US4, US6, Lan, refused
 from stack.config import Sysctl
 from stack.ip.addr import ANY4, ANY6, parse_addr
 from stack.units import MSEC, SEC
@@ -94,19 +93,10 @@ def side(request):
     return Side(request.param == "v6")
 
 
-@pytest.fixture
-def lan():
-    return Lan()
-
-
 def opened(lan, side, port=7):
     endpoint = lan.stack.udp.open(side.v6)
     endpoint.bind(side.any, port, reuseaddr=True)
     return endpoint
-
-
-def refused(code):
-    return pytest.raises(StackError, match=errno.errorcode[code])
 
 
 def settled(lan):

@@ -7,33 +7,17 @@ import dpkt
 import pytest
 
 from kit import build
-from kit.lan import PEER4, PEER6, US4, US6, Lan, fragments
+from kit.lan import PEER4, PEER6, US4, US6, fragments, refused
 from kit.oracle import decode
-from stack import StackError
 from stack.events import READABLE
 from stack.ip.addr import LOOPBACK4, parse_addr
 
-ENDS = {"v4": (PEER4, US4), "v6": (PEER6, US6)}
 ICMP = {4: 1, 16: 58}
 FAR4 = parse_addr("192.0.2.7")
 
 
-@pytest.fixture
-def lan():
-    return Lan()
-
-
-@pytest.fixture(params=["v4", "v6"])
-def ends(request):
-    return ENDS[request.param]
-
-
 def opened(lan, ends, proto=None):
     return lan.stack.raw.open(len(ends[0]) == 16, proto or ICMP[len(ends[0])])
-
-
-def refused(code):
-    return pytest.raises(StackError, match=errno.errorcode[code])
 
 
 def echo(ends, reply, body=b"payload"):

@@ -7,17 +7,11 @@ from hypothesis import given
 from hypothesis.strategies import data, integers, lists, randoms, sampled_from
 
 from kit import build
-from kit.lan import PEER4, PEER6, US4, US6, Lan, fragment, fragments
+from kit.lan import ENDS, Lan, fragment, fragments
 from stack.config import Sysctl
 from stack.units import SEC
 
 PORT = 7
-ENDS = {"v4": (PEER4, US4), "v6": (PEER6, US6)}
-
-
-@pytest.fixture(params=["v4", "v6"])
-def ends(request):
-    return ENDS[request.param]
 
 
 def listening(**options):

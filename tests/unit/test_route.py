@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import binary, integers
 
-from kit.lan import PEER4, SECRET, US4, US6
+from kit.lan import PEER4, SECRET, US4, US6, refused
 from stack import Stack, StackError
 from stack.ip.addr import LOOPBACK4, LOOPBACK6, common_bits, parse_addr, show_addr
 from stack.ip.route import Entry, network
@@ -153,10 +153,6 @@ def add(stack, prefix, length, link="tun0", **more):
     entry = Entry(parse_addr(prefix), length, stack.links[link], **more)
     stack.routes.add(entry)
     return entry
-
-
-def refused(code):
-    return pytest.raises(StackError, match=errno.errorcode[code])
 
 
 def test_the_longest_prefix_wins_then_the_lowest_metric(stack):

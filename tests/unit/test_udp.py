@@ -9,35 +9,13 @@ from hypothesis import given
 from hypothesis.strategies import binary, sampled_from
 
 from kit import build
-from kit.lan import BROADCAST4, PEER4, PEER6, SECRET, US4, US6, Lan
-from stack import StackError
+from kit.lan import BROADCAST4, ENDS, PEER4, PEER6, SECRET, US4, US6, Lan, bound, refused
 from stack.config import Sysctl
 from stack.events import READABLE
 from stack.ip.addr import ANY4, ANY6, LOOPBACK4, LOOPBACK6, parse_addr
 from stack.ip.output import OUTBOX_LIMIT
 
-ENDS = {"v4": (PEER4, US4), "v6": (PEER6, US6)}
 MORE4 = parse_addr("10.64.0.3")
-
-
-@pytest.fixture
-def lan():
-    return Lan()
-
-
-@pytest.fixture(params=["v4", "v6"])
-def ends(request):
-    return ENDS[request.param]
-
-
-def bound(lan, addr=ANY6, port=7, **options):
-    endpoint = lan.stack.udp.open(len(addr) == 16)
-    endpoint.bind(addr, port, **options)
-    return endpoint
-
-
-def refused(code):
-    return pytest.raises(StackError, match=errno.errorcode[code])
 
 
 def to_us(ends, payload=b"data", port=7, sport=9):

@@ -9,36 +9,14 @@ from hypothesis import given
 from hypothesis.strategies import booleans, integers, sampled_from
 
 from kit import build
-from kit.lan import PEER4, PEER6, US4, US6, Lan
+from kit.lan import ENDS, PEER4, PEER6, US4, US6, Lan, bound, refused
 from kit.oracle import decode, segments
-from stack import StackError
 from stack.config import Sysctl
 from stack.dgram_options import DO, DONT, INTERFACE, OMIT, PROBE, WANT, SendControl
 from stack.events import WRITABLE
-from stack.ip.addr import ANY4, ANY6, LOOPBACK4, parse_addr
+from stack.ip.addr import ANY4, LOOPBACK4, parse_addr
 
-ENDS = {"v4": (PEER4, US4), "v6": (PEER6, US6)}
 OTHER4 = parse_addr("10.64.1.2")
-
-
-@pytest.fixture
-def lan():
-    return Lan()
-
-
-@pytest.fixture(params=["v4", "v6"])
-def ends(request):
-    return ENDS[request.param]
-
-
-def bound(lan, addr=ANY6, port=7, **options):
-    endpoint = lan.stack.udp.open(len(addr) == 16)
-    endpoint.bind(addr, port, **options)
-    return endpoint
-
-
-def refused(code):
-    return pytest.raises(StackError, match=errno.errorcode[code])
 
 
 # --- path MTU discovery modes (IP_MTU_DISCOVER)
