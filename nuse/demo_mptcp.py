@@ -95,7 +95,7 @@ def picture(story: Story, specs: list[LinkSpec]) -> Iterator[str]:
     yield f"then {specs[0].name} loses everything, and says nothing. At the end:"
     yield from (f"  {line}" for line in table(list(story.end.values())))
     yield f"hand-over: {story.stall * 1000:.0f} ms were the longest without a byte (the kernel sends here, and waits"
-    yield "  for a retransmission time-out; nuse as the sender goes on after one and a half round trips of silence)"
+    yield "  for a retransmission time-out; nuse as the sender goes on as soon as an acknowledgment is late)"
 
 
 def worked(story: Story) -> bool:
