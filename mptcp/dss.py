@@ -42,11 +42,14 @@ ACK_ROOM = 12
 NOPS = 0x0101
 OPTIONLESS = 2  # acknowledgments without any option of ours in a row
 ACK_FLAGS, MAP_FLAGS = 0x03, 0x0F  # DATA_ACK of 64 bits; and a mapping whose DSN has 64
+MAP_FLAGS_ACK32 = 0x0D  # as Linux says until it got a DSN of 64 bits
 
 _DATA = Struct("!BBBBQQIHH")  # kind, length, subtype, flags, DATA_ACK, DSN, subflow sequence, length, NOPs or checksum
 _ACK = Struct("!BBBBQ")
 _DATA_LEN, _DATA_LEN_CSUM, _ACK_LEN = 26, 28, 12
+_DATA_LEN_ACK32, _DATA_LEN_CSUM_ACK32 = 22, 24
 _DATA_BODY = Struct("!BBQQIH")  # behind kind and length
+_DATA_BODY_ACK32 = Struct("!BBIQIH")
 _ACK_BODY = Struct("!BBQ")
 
 
@@ -131,13 +134,21 @@ def take(sub: "Subflow", conn: "TcpConn", seg: Segment, now: Nanos) -> None:
     size = len(raw) - at
     if size >= _ACK_LEN and raw[at] == KIND and raw[at + 2] == DSS << 4 and raw[at + 1] <= size:
         flags = raw[at + 3]
-        if flags == MAP_FLAGS and raw[at + 1] in (_DATA_LEN, _DATA_LEN_CSUM):
+        if flags == MAP_FLAGS and size == DATA_ROOM and raw[at + 1] in (_DATA_LEN, _DATA_LEN_CSUM):
             _subtype, _flags, ack, dsn, ssn, length = _DATA_BODY.unpack_from(raw, at + 2)
             if length:
                 heard(sub, now)
                 checksum = int.from_bytes(raw[at + 26 : at + 28], "big") if raw[at + 1] == _DATA_LEN_CSUM else None
                 _mapped(sub, conn, unwrap_dsn(dsn, sub.meta.rcv_nxt, True), ssn, length, checksum, now)
                 _acknowledged(sub, conn, unwrap_dsn(ack, sub.meta.snd_una, True), seg, now)
+                return
+        elif flags == MAP_FLAGS_ACK32 and raw[at + 1] <= size == _DATA_LEN_CSUM_ACK32:  # nothing but NOPs beside it
+            _subtype, _flags, ack, dsn, ssn, length = _DATA_BODY_ACK32.unpack_from(raw, at + 2)
+            if length and raw[at + 1] >= _DATA_LEN_ACK32:
+                heard(sub, now)
+                checksum = int.from_bytes(raw[at + 22 : at + 24], "big") if raw[at + 1] == size else None
+                _mapped(sub, conn, unwrap_dsn(dsn, sub.meta.rcv_nxt, True), ssn, length, checksum, now)
+                _acknowledged(sub, conn, unwrap_dsn(ack, sub.meta.snd_una, False), seg, now)
                 return
         elif flags == ACK_FLAGS and raw[at + 1] == _ACK_LEN and size == _ACK_LEN:
             heard(sub, now)

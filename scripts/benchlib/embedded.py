@@ -1,6 +1,6 @@
 """The tightest embedded server: a Stack and a Driver, no asyncio transports. Runs as a process of its own.
 
-    python -m benchlib.embedded DEVICE ADDR PORT [--no-offload] [--mptcp] [--cpu N] [--mtu N]
+    python -m benchlib.embedded DEVICE ADDR PORT [--no-offload] [--mptcp] [--no-big-tcp] [--cpu N] [--mtu N]
 
 The three ports of `peer serve`: PORT swallows, PORT+1 gushes, PORT+2 echoes. SIGUSR1 prints counters.
 """
@@ -18,6 +18,7 @@ from nuse.loop import monotonic_ns, run
 from nuse.tun import Tun
 from stack import Stack
 from stack.events import FAILED, PEER_CLOSED
+from stack.ip.link import IP_MAX
 from stack.mib import mib_items
 from stack.tcp.conn import TcpConn
 
@@ -91,6 +92,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("port", type=int)
     parser.add_argument("--no-offload", action="store_true")
     parser.add_argument("--mptcp", action="store_true")
+    parser.add_argument("--no-big-tcp", action="store_true")
     parser.add_argument("--cpu", type=int)
     parser.add_argument("--mtu", type=int, default=1500)
     return parser.parse_args(argv)
@@ -104,6 +106,8 @@ async def main(args: argparse.Namespace) -> None:
     for words in (f"addr add {host} dev {tun.name}", f"link set {tun.name} mtu {args.mtu} up"):
         subprocess.run(["ip", *words.split()], check=True)
     stack = Stack(secret=os.urandom(32), now=monotonic_ns())
+    if args.no_big_tcp:
+        tun.gso_max = IP_MAX
     link = stack.add_link(tun.name, addrs=[(own, 24)], mtu=args.mtu, offload=tun.offload)
     driver = Driver(stack)
     driver.attach(link, tun)
