@@ -360,3 +360,39 @@ def test_a_descriptor_that_is_another_file_when_its_close_is_seen():
             assert await each.wait() == 0, each.output
 
     run_lab(scenario)
+
+
+MOVES_DATA = """
+import select, signal, socket
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+with socket.create_server(("127.0.0.1", 7000)) as server:
+    one = socket.create_connection(server.getsockname())
+    two, _ = server.accept()
+print("ready", flush=True)
+signal.sigwait({signal.SIGUSR1})
+poll = select.poll()
+poll.register(two, select.POLLIN)
+for _ in range(500):
+    one.send(b"x" * 100)
+    poll.poll()
+    two.send(two.recv(100))
+    assert one.recv(100) == b"x" * 100
+print("done", flush=True)
+signal.sigwait({signal.SIGUSR1})
+"""
+
+
+def test_calls_that_move_data_do_not_stop_for_the_stack():
+    async def scenario(lab):
+        program = lab.python(MOVES_DATA)
+        await lab.until(lambda: "ready" in program.output)
+        (row,) = lab.supervisor.rows()
+        assert (row["pid"], row["command"], row["waiting"]) == (program.pid, Path(PYTHON).name, 0)
+        assert row["calls"] > 5
+        program.kill(signal.SIGUSR1)
+        await lab.until(lambda: "done" in program.output)
+        assert lab.supervisor.rows() == [row]
+        program.kill(signal.SIGUSR1)
+        assert await program.wait() == 0
+
+    run_lab(scenario)
