@@ -93,6 +93,8 @@ class Receive:
                 self._deliver(sub, run)
 
     def _plain(self, sub: "Subflow", views: list[memoryview], now: Nanos) -> None:
+        if self.meta.peer_closed:
+            return  # it said that there was no more
         before = self.queue.nxt
         for view in views:
             self.queue.append(view)
@@ -117,7 +119,9 @@ class Receive:
     def _place(self, dsn: int, view: memoryview) -> None:
         queue, mib = self.queue, self.meta.host.mib
         end = dsn + len(view)
-        if dsn == queue.nxt:
+        if self.fin != NO_FIN and end > self.fin:
+            mib.MPTcpExtNoDSSInWindow += 1  # behind the DATA_FIN
+        elif dsn == queue.nxt:
             queue.append(view)
         elif end <= queue.nxt:
             mib.MPTcpExtDuplicateData += 1
@@ -213,6 +217,7 @@ class Receive:
         """DATA_FIN lies at `dsn`."""
         if self.fin == NO_FIN and dsn >= self.queue.nxt:
             self.fin = dsn
+            self.queue.cut(dsn)
             self._look_for_fin(now)
 
     def _look_for_fin(self, now: Nanos) -> None:
