@@ -143,7 +143,7 @@ class Runtime:
     async def _listen(self) -> None:
         """The three ways to reach the stack."""
         assert self.driver is not None
-        self.supervisor = Supervisor(self.driver, self.mptcp)
+        self.supervisor = Supervisor(self.driver, self.mptcp, self.config.name)
         self.debug = DebugServer(
             self.driver,
             self.state.debug_sock,
@@ -235,7 +235,8 @@ class Runtime:
         mptcp = check_mptcp(str(policy.get("mptcp", self.config.mptcp)))
         scheduler, congestion = str(policy.get("scheduler", "")), str(policy.get("cc", ""))
         check_choices(scheduler, congestion)
-        self.supervisor.attach(listener_fd, pid, Policy(mptcp=mptcp, scheduler=scheduler, congestion=congestion))
+        chosen = Policy(mptcp=mptcp, scheduler=scheduler, congestion=congestion)
+        self.supervisor.attach(listener_fd, pid, chosen, int(policy.get("home", 0)))
 
     def request_stop(self) -> None:
         """Begin to stop."""

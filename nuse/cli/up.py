@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from nuse import log
 from nuse.cli.common import config_from, describes_stack, say
+from nuse.cli.nested import NOT_EXECUTABLE, NOT_FOUND, run_here, stack_here
 from nuse.config import DEFAULT_NAME, MPTCP_MODES, Config, check_choices, check_name
 from nuse.control import ControlClient, Message
 from nuse.foreground import Foreground, Interrupted
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from nuse.background import Background
 
 PATIENCE = 15.0  # seconds that a stack may take to end, before it is killed
-NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells have it
 
 
 # --- up
@@ -97,6 +97,9 @@ def run(args: argparse.Namespace) -> int:
         raise Refused(f"--mptcp {args.mptcp}: none of {', '.join(MPTCP_MODES)}; is it `--mptcp -- {words}…`?")
     check_choices(args.mptcp_scheduler or "", args.cc or "")
     _check_shim()
+    here = stack_here()
+    if here is not None:
+        return run_here(args, here)
     try:
         return _run_in_foreground(args)
     except Interrupted as exc:
@@ -169,6 +172,7 @@ def _run_on(state: StateDir, args: argparse.Namespace, foreground: Foreground) -
             return NOT_FOUND if isinstance(exc, FileNotFoundError) else NOT_EXECUTABLE
         os.close(child.pidfd)
         policy = {
+            "home": child.home,
             "mptcp": args.mptcp or info["mptcp"],
             "scheduler": args.mptcp_scheduler or "",
             "cc": args.cc or "",

@@ -59,6 +59,15 @@ _AARCH64 = {
 
 
 @dataclass(frozen=True, slots=True)
+class Compat:
+    """The 32-bit programs of a machine. None of their `calls` is the number of a notified call of its own."""
+
+    audit: int
+    calls: dict[str, int]
+    io_uring_setup: int = 425
+
+
+@dataclass(frozen=True, slots=True)
 class Arch:
     """One machine's system call numbers. `audit`: its AUDIT_ARCH; `x32`: numbers above 2**30 are another ABI."""
 
@@ -66,10 +75,13 @@ class Arch:
     audit: int
     calls: dict[str, int]
     x32: bool
+    compat: Compat
 
 
-X86_64 = Arch("x86_64", 0xC000003E, _X86_64, x32=True)
-AARCH64 = Arch("aarch64", 0xC00000B7, _AARCH64, x32=False)
+I386 = Compat(0x40000003, {"socket": 359, "socketcall": 102})
+ARM = Compat(0x40000028, {"socket": 281})
+X86_64 = Arch("x86_64", 0xC000003E, _X86_64, x32=True, compat=I386)
+AARCH64 = Arch("aarch64", 0xC00000B7, _AARCH64, x32=False, compat=ARM)
 ARCHES = {"x86_64": X86_64, "aarch64": AARCH64}
 
 

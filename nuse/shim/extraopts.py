@@ -1,7 +1,8 @@
-"""A program's own TCP options: the two socket options by which it sends them and reads the peer's.
+"""A program's own TCP options: the socket options by which it sends them and reads the peer's, and knows where it is.
 
     TCP_NUSE_OPTIONS  set: what to send from now on;  get: the same
     TCP_NUSE_SAVED    set to 1: keep the unknown options that arrive;  get: those kept since the last get
+    TCP_NUSE_STACK    get: the name of the stack that serves the socket
 
 A value is a row of records: u8 where, u8 kind, u8 length, then so many bytes. `where` is a sum of 1 SYN, 2 SYN-ACK, 4
 segments with text, 8 those without. Kinds 253 and 254 are for experiments, and begin with an ExID (RFC 6994). On a
@@ -19,6 +20,7 @@ from stack.tcp.options import ExtraOption
 
 TCP_NUSE_OPTIONS = 20001
 TCP_NUSE_SAVED = 20002
+TCP_NUSE_STACK = 20003
 
 
 def decode(raw: bytes) -> tuple[ExtraOption, ...]:
@@ -55,7 +57,9 @@ def set_extra(sock: StreamSocket, name: int, raw: bytes) -> None:
 
 
 def get_extra(sock: StreamSocket, name: int) -> bytes:
-    """getsockopt of either; reading what was saved takes it."""
+    """getsockopt of any; reading what was saved takes it."""
+    if name == TCP_NUSE_STACK:
+        return sock.hub.stack_name.encode()
     if name == TCP_NUSE_OPTIONS:
         options = sock.conn.options if sock.conn is not None else sock.options
         return b"".join(encode(each.where, each.kind, each.data) for each in options.extra)

@@ -6,8 +6,8 @@ are sendto and recvfrom with a NULL address and stay native too, but for a recv 
 out whether a socket is connected (CPython's ssl does), and AF_UNIX would say EAGAIN, or wait. The kernel caches which
 calls are allowed whatever their arguments, so those pay nothing at all.
 
-Calls of a foreign architecture (i386, x32 on x86_64) get ENOSYS when they make sockets: their numbers and
-structures differ, and a way round the stack must not exist.
+32-bit programs (i386, arm) stop where they make a socket: the supervisor refuses those of the Internet, as numbers and
+structures differ, and a way round the stack must not exist. All calls of x32 and of other foreign machines get ENOSYS.
 """
 
 import errno
@@ -29,8 +29,7 @@ _INSTRUCTION = struct.Struct("=HBBI")
 _LD, _AND, _JEQ, _JGE, _JSET, _RET = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06  # BPF_LD|W|ABS, ALU|AND|K, JMP|…|K, RET|K
 _NR, _ARCH = 0, 4
 AF_INET, AF_INET6, SOCK_STREAM, SOCK_DGRAM, SOCK_RAW, SOCK_TYPE_MASK = 2, 10, 1, 2, 3, 0xF
-I386_AUDIT = 0x40000003
-I386_SOCKET_CALLS = (102, 359, 360, 425)  # socketcall, socket, socketpair, io_uring_setup
+SYS_SOCKET = 1  # socketcall's number of socket()
 
 ALWAYS = (
     "connect", "accept", "accept4", "sendmsg", "recvmsg", "shutdown", "bind", "listen", "getsockname", "getpeername",
@@ -105,6 +104,18 @@ def build_filter(arch: Arch) -> bytes:
     asm.jump(_JEQ, calls["ioctl"], "ioctl")
     asm.jump(_JEQ, calls["io_uring_setup"], "enosys", "allow")
 
+    asm.label("foreign")
+    compat = arch.compat
+    asm.jump(_JEQ, compat.audit, None, "enosys")
+    asm.op(_LD, _NR)
+    asm.jump(_JEQ, compat.calls["socket"], "socket")
+    if "socketcall" in compat.calls:  # its arguments lie in memory
+        asm.jump(_JEQ, compat.calls["socketcall"], None, "not socketcall")
+        asm.op(_LD, _arg(0))
+        asm.jump(_JEQ, SYS_SOCKET, "notify", "allow")
+        asm.label("not socketcall")
+    asm.jump(_JEQ, compat.io_uring_setup, "enosys", "allow")
+
     asm.label("socket")
     asm.op(_LD, _arg(0))
     asm.jump(_JEQ, AF_INET, "inet")
@@ -123,13 +134,6 @@ def build_filter(arch: Arch) -> bytes:
     asm.jump(_JGE, SIOCGIF_FIRST, None, "allow")
     asm.jump(_JGE, SIOCGIF_LAST, "allow", "notify")
 
-    asm.label("foreign")
-    if arch.x32:
-        asm.jump(_JEQ, I386_AUDIT, None, "enosys")
-        asm.op(_LD, _NR)
-        for nr in I386_SOCKET_CALLS[:-1]:
-            asm.jump(_JEQ, nr, "enosys")
-        asm.jump(_JEQ, I386_SOCKET_CALLS[-1], "enosys", "allow")
     asm.label("enosys")
     asm.op(_RET, SECCOMP_RET_ERRNO | errno.ENOSYS)
     asm.label("notify")

@@ -15,10 +15,14 @@ DEAD_KEPT = 4096  # sockets whose stack side is over while the program still has
 
 
 class Hub:
-    """One per supervisor. `driver` needs `.stack`, `.now()`, `.wake()` and `.loop`; without `mptcp` there is none."""
+    """One per supervisor. `driver` needs `.stack`, `.now()`, `.wake()` and `.loop`; without `mptcp` there is none.
 
-    def __init__(self, driver: Any, mptcp: "MptcpHost | None" = None) -> None:
+    `stack_name` is what users call the stack.
+    """
+
+    def __init__(self, driver: Any, mptcp: "MptcpHost | None" = None, stack_name: str = "") -> None:
         self.driver = driver
+        self.stack_name = stack_name
         self.mptcp = mptcp
         self.loop = driver.loop
         self.poller = Poller(driver.loop)

@@ -29,11 +29,15 @@ class ShimUnavailable(Exception):
 
 @dataclass(slots=True)
 class Child:
-    """A program that runs under the filter. Whoever has it owns both descriptors and reaps the process."""
+    """A program that runs under the filter. Whoever has it owns both descriptors and reaps the process.
+
+    `home` is the inode of the network namespace that it began in.
+    """
 
     pid: int
     listener_fd: int
     pidfd: int
+    home: int
 
 
 def spawn(
@@ -76,7 +80,7 @@ def spawn(
         raise
     finally:
         _close(ours)
-    return Child(pid, listener, pidfd)
+    return Child(pid, listener, pidfd, os.stat(netns or "/proc/self/ns/net").st_ino)
 
 
 def _close(fds: set[int]) -> None:
@@ -126,7 +130,9 @@ def _report(fd: int, stage: str) -> None:
         if code in (errno.EINVAL, errno.ENOSYS):
             raise ShimUnavailable("this kernel has no seccomp user notification: Linux 5.19 or newer is needed")
         if code == errno.EBUSY:
-            raise ShimUnavailable("a program under nuse cannot start another nuse run: one listener per process tree")
+            raise ShimUnavailable(
+                "a program that has a seccomp listener already cannot get another: one per process tree"
+            )
         raise ShimUnavailable(f"seccomp refused the filter: {os.strerror(code)}")
     if failed.startswith("exec "):
         raise OSError(code, os.strerror(code), failed[5:])
@@ -167,7 +173,7 @@ def _child(
         os.write(report, _WORD.pack(0) + _WORD.pack(listener))
         os.read(go, 1)
         stage = f"exec {argv[0]}"
-        _restore_signals(mask)
+        restore_signals(mask)
         os.execvpe(argv[0], list(argv), dict(env))
     except BaseException as error:  # noqa: BLE001 - it is reported to the parent, and nothing may run on in the child
         code = getattr(error, "errno", None) or errno.EIO
@@ -176,7 +182,8 @@ def _child(
         os._exit(127)
 
 
-def _restore_signals(mask: Collection[int]) -> None:
+def restore_signals(mask: Collection[int]) -> None:
+    """What a program begins with: defaults where Python changed something, and this mask."""
     for name in ("SIGPIPE", "SIGXFSZ"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
     for number in signal.valid_signals():

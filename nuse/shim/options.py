@@ -16,7 +16,7 @@ from nuse.shim.dgramopts import (
     set_datagram,
     set_raw_option,
 )
-from nuse.shim.extraopts import TCP_NUSE_OPTIONS, TCP_NUSE_SAVED, get_extra, set_extra
+from nuse.shim.extraopts import TCP_NUSE_OPTIONS, TCP_NUSE_SAVED, TCP_NUSE_STACK, get_extra, set_extra
 from nuse.shim.groups import get_group_option, set_group_option
 from nuse.shim.opttable import (
     BUFFER_MAX,
@@ -293,7 +293,7 @@ def get_blob(sock: Socket, level: int, name: int, room: int) -> bytes | None:
     if found is not None:
         return found
     if isinstance(sock, StreamSocket):
-        if level == SOL_TCP and name in (TCP_NUSE_OPTIONS, TCP_NUSE_SAVED):
+        if level == SOL_TCP and name in (TCP_NUSE_OPTIONS, TCP_NUSE_SAVED, TCP_NUSE_STACK):
             return get_extra(sock, name)
         if (level, name) == TCP_CONGESTION:
             chosen = sock.options.congestion or sock.hub.stack.sysctl.tcp_congestion_control

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import logging
+import os
 import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -46,8 +47,11 @@ class Session:
     interrupted the call after its work was done, the result is kept and given to the call's restart.
     """
 
-    def __init__(self, hub: "Hub", listener_fd: int, pid: int, policy: "Policy", handlers: dict[int, Handler]) -> None:
+    def __init__(
+        self, hub: "Hub", listener_fd: int, pid: int, policy: "Policy", handlers: dict[int, Handler], home: int = 0
+    ) -> None:
         self.hub = hub
+        self._home = home
         self.pid = pid
         self.policy = policy
         self.listener = Listener(listener_fd)
@@ -177,6 +181,15 @@ class Session:
             self.write(n, told)
         if length != before:
             n.witness = (length_at, length)
+
+    def at_home(self, tid: int) -> bool:
+        """The task is in the network namespace that its tree began in, and has not made or entered another."""
+        if not self._home:
+            return True
+        try:
+            return os.stat(f"/proc/{tid}/ns/net").st_ino == self._home
+        except OSError:  # out of our reach, as without root in another user namespace
+            return True
 
     def capable(self, tid: int, capability: int) -> bool:
         """The task has an effective capability."""

@@ -30,15 +30,18 @@ def _command(pid: int) -> str:
 class Supervisor:
     """Made inside the driver's loop. Sockets may be passed between the programs of its sessions."""
 
-    def __init__(self, driver: Any, mptcp: "MptcpHost | None" = None) -> None:
+    def __init__(self, driver: Any, mptcp: "MptcpHost | None" = None, name: str = "") -> None:
         _raise_descriptor_limit()
-        self.hub = Hub(driver, mptcp)
+        self.hub = Hub(driver, mptcp, name)
         self.sessions: list[Session] = []
         self._handlers = handlers()
 
-    def attach(self, listener_fd: int, pid: int, policy: Policy | None = None) -> Session:
-        """Serve the programs behind a listener, which is ours from now on. `Session.closed` tells when all are gone."""
-        session = Session(self.hub, listener_fd, pid, policy or Policy(), self._handlers)
+    def attach(self, listener_fd: int, pid: int, policy: Policy | None = None, home: int = 0) -> Session:
+        """Serve the programs behind a listener, which is ours from now on. `Session.closed` tells when all are gone.
+
+        `home` is the network namespace in which their sockets are the stack's (`launch.Child.home`); 0 for any.
+        """
+        session = Session(self.hub, listener_fd, pid, policy or Policy(), self._handlers, home)
         self.sessions.append(session)
         session.closed.add_done_callback(lambda _: self._gone(session))
         return session

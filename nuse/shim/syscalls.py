@@ -10,6 +10,7 @@ import socket
 
 from nuse.shim import abi, carrier, sockaddr
 from nuse.shim.abi import IPPROTO_MPTCP
+from nuse.shim.compat import compat_socket, compat_socketcall
 from nuse.shim.datagram import DatagramSocket
 from nuse.shim.fdtable import socket_name
 from nuse.shim.mpopts import has_mptcp, upgrades
@@ -39,7 +40,7 @@ def sys_socket(s: Session, n: Notification) -> int | None:
     flags = n.args[1] & 0xFFFFFFFF & ~_TYPE_MASK
     if flags & ~_TYPE_FLAGS:
         return -errno.EINVAL
-    if not s.policy.serves(family, kind, proto):
+    if not s.policy.serves(family, kind, proto) or not s.at_home(n.tid):
         return CONTINUE
     if proto == IPPROTO_MPTCP and not has_mptcp(s.hub, s.policy):
         return -errno.ENOPROTOOPT  # as where net.mptcp.enabled is 0
@@ -294,8 +295,13 @@ _BY_NAME: dict[str, Handler] = {
     "recvmmsg": sys_recvmmsg,
 }
 
+_COMPAT: dict[str, Handler] = {"socket": compat_socket, "socketcall": compat_socketcall}
+
 
 def handlers() -> dict[int, Handler]:
     """System call number → handler, for the machine we run on."""
     arch = abi.native()
-    return {arch.calls[name]: handler for name, handler in _BY_NAME.items()} if arch else {}
+    if arch is None:
+        return {}
+    table = {arch.calls[name]: handler for name, handler in _BY_NAME.items()}
+    return table | {nr: _COMPAT[name] for name, nr in arch.compat.calls.items()}
