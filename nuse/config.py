@@ -25,6 +25,7 @@ from nuse.linkspec import (
     parse_link_spec,
     unknown,
 )
+from nuse.shim.rules import RuleError, parse_rule
 
 if TYPE_CHECKING:
     from mptcp.config import MptcpSysctl
@@ -37,12 +38,13 @@ CC = "net.ipv4.tcp_congestion_control"
 SCHEDULER = "net.mptcp.scheduler"
 MPTCP_MODES = ("auto", "on", "off")
 NETNS_MODES = ("nuse", "host")
+LOOPBACK_OWNERS = ("stack", "kernel")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "stack": ("name", "offload", "cc", "netns"),
     "mptcp": ("mode",),
-    "shim": ("netns",),
+    "shim": ("netns", "rules", "loopback"),
     "gateway": ("enabled",),
     "debug": ("log",),
 }
@@ -60,6 +62,8 @@ class Config:
     netns: bool = True  # make a network namespace for the programs
     mptcp: str = "auto"  # whether TCP sockets are upgraded: by nuse.mptcp_upgrade, always, or no MPTCP at all
     run_netns: str = "nuse"  # where `nuse run` starts its command
+    rules: list[str] = field(default_factory=list)  # which sockets are the stack's (nuse/shim/rules.py)
+    loopback: str = "stack"  # who has 127.0.0.0/8 and ::1
     log: str = "info"
     impair: list[str] = field(default_factory=list)  # `[LINK] words`, for links that may not be chosen yet
 
@@ -210,6 +214,12 @@ def _set(config: Config, section: str, key: str, value: object) -> None:
             config.mptcp = check_mptcp(_text(value, where))
         case "shim", "netns":
             config.run_netns = _choice(value, NETNS_MODES, where)
+        case "shim", "rules":
+            if not isinstance(value, list):
+                raise ConfigError(f"{where}: a list of rules belongs here")
+            config.rules = check_rules([_text(each, where) for each in value])
+        case "shim", "loopback":
+            config.loopback = check_loopback(_text(value, where))
         case "gateway", "enabled":
             if _flag(value, where):
                 raise ConfigError("[gateway] enabled = true: there is no gateway in this version")
@@ -220,6 +230,21 @@ def _set(config: Config, section: str, key: str, value: object) -> None:
 def check_mptcp(mode: str) -> str:
     """`mode`, if there is such a one. Raises ConfigError."""
     return _choice(mode, MPTCP_MODES, "mptcp")
+
+
+def check_rules(rules: list[str]) -> list[str]:
+    """`rules`, if all of them are some. Raises ConfigError."""
+    for text in rules:
+        try:
+            parse_rule(text)
+        except RuleError as exc:
+            raise ConfigError(str(exc)) from None
+    return rules
+
+
+def check_loopback(who: str) -> str:
+    """`who`, if loopback can be theirs. Raises ConfigError."""
+    return _choice(who, LOOPBACK_OWNERS, "loopback")
 
 
 def _links(content: object) -> list[LinkSpec]:

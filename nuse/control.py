@@ -4,8 +4,8 @@ A SOCK_SEQPACKET Unix socket, so that one message is one request, with the secco
 A request and its answer are one JSON object each:
 
     {"do": "info"}                          → {"ok": true, "name": …, "pid": …, "netns": …, "resolv": …, "mptcp": …}
-    {"do": "attach", "pid": N, "mptcp": …, "scheduler": …, "cc": …}  + listener → {"ok": true}   the stack serves the
-                                                                                 child's sockets
+    {"do": "attach", "pid": N, "home": INODE, "mptcp": …, "scheduler": …, "cc": …, "rules": […], "loopback": …}
+                           + listener       → {"ok": true}   the stack serves the child's sockets
     {"do": "stop"}                          → {"ok": true}   the stack stops
 
 The socket is mode 0600 in a directory of mode 0700: whoever can connect owns the stack.

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from mptcp.host import MptcpHost
 from mptcp.pm.endpoint import FLAG_NAMES, SIGNAL, SUBFLOW
-from nuse.config import Config, check_choices, check_mptcp, impair_targets
+from nuse.config import Config, check_choices, check_loopback, check_mptcp, check_rules, impair_targets
 from nuse.control import ControlServer, Message
 from nuse.debugsock import DebugServer
 from nuse.driver import Driver
@@ -26,6 +26,7 @@ from nuse.linkspec import LinkSpec
 from nuse.loop import monotonic_ns
 from nuse.refusal import Refused
 from nuse.shim.policy import Policy
+from nuse.shim.rules import rules_of
 from nuse.shim.supervisor import Supervisor
 from nuse.statedir import StateDir
 from nuse.sweep import sweep_private
@@ -235,7 +236,10 @@ class Runtime:
         mptcp = check_mptcp(str(policy.get("mptcp", self.config.mptcp)))
         scheduler, congestion = str(policy.get("scheduler", "")), str(policy.get("cc", ""))
         check_choices(scheduler, congestion)
-        chosen = Policy(mptcp=mptcp, scheduler=scheduler, congestion=congestion)
+        own = check_rules([str(text) for text in policy.get("rules", ())])
+        loopback = check_loopback(str(policy.get("loopback") or self.config.loopback))
+        rules = rules_of([*own, *self.config.rules], loopback)
+        chosen = Policy(mptcp=mptcp, scheduler=scheduler, congestion=congestion, rules=rules)
         self.supervisor.attach(listener_fd, pid, chosen, int(policy.get("home", 0)))
 
     def request_stop(self) -> None:

@@ -32,7 +32,15 @@ def run_here(args: argparse.Namespace, here: str) -> int:
 
     if args.name not in (None, here):
         raise Refused(f"this runs on stack {here} already, and a program cannot have two")
-    if describes_stack(args) or args.mptcp or args.mptcp_scheduler or args.cc or args.netns:
+    if (
+        describes_stack(args)
+        or args.mptcp
+        or args.mptcp_scheduler
+        or args.cc
+        or args.netns
+        or args.rule
+        or args.loopback
+    ):
         raise Refused(f"this runs on stack {here} already, with settings of its own; leave the options out")
     restore_signals(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
     try:

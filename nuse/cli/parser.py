@@ -4,7 +4,7 @@ import argparse
 from importlib.metadata import PackageNotFoundError, version
 
 from nuse.cli.common import Parser, add_name, add_stack_options
-from nuse.config import NETNS_MODES
+from nuse.config import LOOPBACK_OWNERS, NETNS_MODES
 
 EPILOG = """examples:
   nuse demo                                  see it work, leave no trace
@@ -60,6 +60,14 @@ def _life(commands: "argparse._SubParsersAction[Parser]") -> None:
     )
     run.add_argument("--no-mptcp", dest="mptcp", action="store_const", const="off", help="the same as --mptcp=off")
     run.add_argument("--mptcp-scheduler", metavar="NAME", help="scheduler of CMD's MPTCP sockets")
+    run.add_argument(
+        "--rule",
+        metavar="WORDS",
+        action="append",
+        default=[],
+        help="which sockets are whose: '(stack|kernel|mptcp|tcp) [tcp|udp] [program NAME] [to|listen PREFIX] [port N]'",
+    )
+    run.add_argument("--loopback", choices=LOOPBACK_OWNERS, help="who has CMD's 127.0.0.0/8 and ::1")
     run.add_argument("--netns", choices=NETNS_MODES, help="where CMD runs: in the stack's namespace, or here")
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD", help="the command and its arguments")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nuse import log
 from nuse.cli.common import config_from, describes_stack, say
 from nuse.cli.nested import NOT_EXECUTABLE, NOT_FOUND, run_here, stack_here
-from nuse.config import DEFAULT_NAME, MPTCP_MODES, Config, check_choices, check_name
+from nuse.config import DEFAULT_NAME, MPTCP_MODES, Config, check_choices, check_name, check_rules
 from nuse.control import ControlClient, Message
 from nuse.foreground import Foreground, Interrupted
 from nuse.refusal import Refused
@@ -96,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
         words = " ".join([args.mptcp, *args.command[:1]])
         raise Refused(f"--mptcp {args.mptcp}: none of {', '.join(MPTCP_MODES)}; is it `--mptcp -- {words}…`?")
     check_choices(args.mptcp_scheduler or "", args.cc or "")
+    check_rules(args.rule)
     _check_shim()
     here = stack_here()
     if here is not None:
@@ -176,6 +177,8 @@ def _run_on(state: StateDir, args: argparse.Namespace, foreground: Foreground) -
             "mptcp": args.mptcp or info["mptcp"],
             "scheduler": args.mptcp_scheduler or "",
             "cc": args.cc or "",
+            "rules": args.rule,
+            "loopback": args.loopback,
         }
         try:
             control.ask({"do": "attach", "pid": child.pid, **policy}, [child.listener_fd])

@@ -326,6 +326,10 @@ class DatagramSocket(Socket):
         self.forget_end()
         self.hub.wake()
 
+    def leave(self) -> None:
+        """The program has a socket of the kernel in its place."""
+        self._closed()
+
     def kill(self) -> None:
         """The stack goes away."""
         theirs = self.copy()

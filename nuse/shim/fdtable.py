@@ -29,6 +29,15 @@ def socket_name(fd: int) -> str:
     return f"socket:[{os.fstat(fd).st_ino}]"
 
 
+def descriptor_flags(tid: int, fd: int) -> int:
+    """O_NONBLOCK, O_CLOEXEC … of a task's descriptor."""
+    with open(f"/proc/{tid}/fdinfo/{fd}", "rb") as info:
+        for line in info:
+            if line.startswith(b"flags:"):
+                return int(line[6:], 8)
+    return 0
+
+
 class Tasks:
     """Copies of programs' descriptors through cached pidfds."""
 

@@ -14,6 +14,7 @@ from mptcp.info import ADDRS_SIZE, TCP_INFO_SIZE, full_info, pack_addrs, subflow
 from mptcp.sched import make_scheduler
 from nuse.shim.abi import IPPROTO_MPTCP
 from nuse.shim.opttable import SOL_SOCKET, TCP_ULP
+from nuse.shim.rules import MPTCP, TCP
 from nuse.shim.stream import StreamSocket
 from nuse.shim.tcpinfo import pack_info
 from stack.errors import StackError
@@ -39,10 +40,12 @@ def has_mptcp(hub: "Hub", policy: "Policy") -> bool:
     return hub.mptcp is not None and policy.mptcp != "off" and bool(hub.mptcp.sysctl.enabled)
 
 
-def upgrades(hub: "Hub", policy: "Policy") -> bool:
-    """True if a program's TCP sockets are to be MPTCP's."""
+def upgrades(hub: "Hub", policy: "Policy", verdict: str | None = None) -> bool:
+    """True if a program's TCP socket is to be MPTCP's, as the verdict of a rule says, or without one the policy."""
     if hub.mptcp is None or not has_mptcp(hub, policy):
         return False
+    if verdict in (MPTCP, TCP):
+        return verdict == MPTCP
     return policy.mptcp == "on" or bool(hub.mptcp.sysctl.mptcp_upgrade)
 
 

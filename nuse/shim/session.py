@@ -182,6 +182,11 @@ class Session:
         if length != before:
             n.witness = (length_at, length)
 
+    @property
+    def shares_our_network(self) -> bool:
+        """Its programs began in the stack's own network namespace."""
+        return not self._home or os.stat("/proc/self/ns/net").st_ino == self._home
+
     def at_home(self, tid: int) -> bool:
         """The task is in the network namespace that its tree began in, and has not made or entered another."""
         if not self._home:

@@ -26,6 +26,7 @@ class Socket:
         "kind",
         "name",
         "proto",
+        "unsettled",
         "v6",
         "values",
         "waiting",
@@ -42,6 +43,7 @@ class Socket:
         self.hint = (0, 0)  # (task, descriptor) where the program's end was last seen
         self.error = 0  # pending for SO_ERROR
         self.carrier_has_error = False  # the carrier was broken so that it has an ECONNRESET pending as well
+        self.unsettled = False  # rules may give it to the kernel when it has an address
         self.values: Values = {}  # options as set: (level, name) → value
         self.waiting: list[Pending] = []
 
@@ -88,6 +90,10 @@ class Socket:
 
     def kill(self) -> None:
         """The stack goes away: the program is to see a reset."""
+        raise NotImplementedError
+
+    def leave(self) -> None:
+        """The program has a socket of the kernel in its place."""
         raise NotImplementedError
 
     def forget_end(self) -> None:

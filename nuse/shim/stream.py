@@ -452,6 +452,10 @@ class StreamSocket(PlacedSocket):
         self.hub.add(self)
         self.hub.poller.watch(end.fileno(), 0, self._on_idle)
 
+    def leave(self) -> None:
+        """The program has a socket of the kernel in its place."""
+        self._end(False)
+
     def kill(self) -> None:
         """The stack goes away."""
         for waiting in list(self.waiting):

@@ -12,12 +12,15 @@ from nuse.shim import abi, carrier, sockaddr
 from nuse.shim.abi import IPPROTO_MPTCP
 from nuse.shim.compat import compat_socket, compat_socketcall
 from nuse.shim.datagram import DatagramSocket
-from nuse.shim.fdtable import socket_name
+from nuse.shim.fdtable import descriptor_flags, socket_name
+from nuse.shim.kernelside import goes_to, hand_over, listens_at, verdict_at_birth
+from nuse.shim.kernelside import make as make_kernels
 from nuse.shim.mpopts import has_mptcp, upgrades
 from nuse.shim.notif import Notification
 from nuse.shim.options import flag, keep_to_v6, reuse, timeout
 from nuse.shim.opttable import IP_BIND_ADDRESS_NO_PORT, IPV6_V6ONLY, SOL_IP, SOL_IPV6
 from nuse.shim.origin import bind_address
+from nuse.shim.rules import KERNEL, STACK
 from nuse.shim.session import CONTINUE, LATER, Handler, Session, signed
 from nuse.shim.sock import Pending, Socket
 from nuse.shim.stream import CONNECTING, DEAD, ESTABLISHED, FRESH, SHUT_RD, SHUT_RDWR, SHUT_WR, StreamSocket
@@ -49,6 +52,11 @@ def sys_socket(s: Session, n: Notification) -> int | None:
             return -errno.EPROTONOSUPPORT if 0 <= proto < RAW_PROTOCOLS else -errno.EINVAL
         if not s.capable(n.tid, CAP_NET_RAW):
             return -errno.EPERM
+    verdict: str | None = STACK
+    if s.policy.rules:
+        verdict = verdict_at_birth(s, n, kind, proto)
+        if verdict == KERNEL:
+            return make_kernels(s, n, family, kind, flags, proto)
     v6 = family == socket.AF_INET6
     nonblock = bool(flags & socket.SOCK_NONBLOCK)
     ours, theirs = carrier.make_pair(
@@ -68,7 +76,8 @@ def sys_socket(s: Session, n: Notification) -> int | None:
         stream = StreamSocket(s.hub, v6, proto or socket.IPPROTO_TCP, ours, name)
         stream.hint = (n.tid, given)
         stream.options = s.policy.options()
-        stream.mptcp = proto == IPPROTO_MPTCP or upgrades(s.hub, s.policy)
+        stream.mptcp = proto == IPPROTO_MPTCP or upgrades(s.hub, s.policy, verdict)
+        stream.unsettled = verdict is None
         return LATER
     stack = s.hub.stack
     if kind == socket.SOCK_RAW:
@@ -77,7 +86,9 @@ def sys_socket(s: Session, n: Notification) -> int | None:
         endpoint = stack.udp.open(v6)
     else:
         endpoint = stack.icmp.open_echo(v6)
-    DatagramSocket(s.hub, v6, proto or socket.IPPROTO_UDP, ours, name, endpoint, kind).hint = (n.tid, given)
+    sock = DatagramSocket(s.hub, v6, proto or socket.IPPROTO_UDP, ours, name, endpoint, kind)
+    sock.hint = (n.tid, given)
+    sock.unsettled = verdict is None
     return LATER
 
 
@@ -89,6 +100,10 @@ def sys_bind(s: Session, n: Notification) -> int | None:
     addr = sockaddr.decode_bind(s.read_sockaddr(n, n.args[1], n.args[2]), sock.v6)
     if 0 < addr[1] < FIRST_FREE_PORT and _is_ported(sock) and not s.capable(n.tid, CAP_NET_BIND_SERVICE):
         return -errno.EACCES
+    if sock.unsettled and isinstance(sock, DatagramSocket) and addr[1]:
+        if listens_at(s, n, sock, addr):
+            return hand_over(s, n, sock)
+        sock.unsettled = False  # a server's: it answers whoever asks
     s.hub.poller.run_now()  # a socket closed just before has given its port back
     if sock.v6 and len(addr[0]) == 4 and flag(sock, SOL_IPV6, IPV6_V6ONLY):
         return -errno.EINVAL
@@ -134,6 +149,8 @@ def sys_listen(s: Session, n: Notification) -> int | None:
     if not isinstance(sock, StreamSocket):
         return -errno.EOPNOTSUPP
     backlog = min(n.args[1] & 0xFFFFFFFF, s.hub.stack.sysctl.somaxconn)
+    if sock.phase == FRESH and listens_at(s, n, sock, sock.bound_name()):
+        return hand_over(s, n, sock)
     if sock.phase == FRESH and sock.binding is None:
         sock.bind((sock.bound_addr or (sockaddr.ANY6 if sock.v6 else sockaddr.ANY4), 0), **reuse(sock))
     with _copy(s, n, sock) as theirs:
@@ -162,8 +179,11 @@ def sys_connect(s: Session, n: Notification) -> int | None:
         if family == sockaddr.AF_UNSPEC:
             sock.endpoint.disconnect()
         else:
+            remote = sockaddr.reachable(sockaddr.decode_datagram(raw, sock.v6), sock.local_address())
+            if goes_to(s, n, sock, remote):
+                return hand_over(s, n, sock)
             sock.send_pending()
-            sock.endpoint.connect(sockaddr.reachable(sockaddr.decode_datagram(raw, sock.v6), sock.local_address()))
+            sock.endpoint.connect(remote)
         return 0
     assert isinstance(sock, StreamSocket)
     if family == sockaddr.AF_UNSPEC:
@@ -179,6 +199,8 @@ def _connect_fresh(s: Session, n: Notification, sock: StreamSocket, raw: bytes) 
     remote = sockaddr.reachable(sockaddr.decode(raw, sock.v6), sock.local_address())
     if len(remote[0]) == 4 and sock.v6 and sock.options.v6only:
         return -errno.ENETUNREACH
+    if goes_to(s, n, sock, remote):
+        return hand_over(s, n, sock)
     with _copy(s, n, sock) as theirs:
         sock.connect(remote, theirs)
         if carrier.is_nonblocking(theirs):
@@ -209,21 +231,13 @@ def _connect_again(s: Session, n: Notification, sock: StreamSocket) -> int | Non
 def _renew(s: Session, n: Notification, sock: StreamSocket) -> None:
     """Put a fresh carrier in place of the program's descriptor. Its duplicates keep the dead one (docs/shim.md)."""
     fd = signed(n.args[0])
-    flags = _descriptor_flags(n.tid, fd)
+    flags = descriptor_flags(n.tid, fd)
     ours, theirs = carrier.make_pair(socket.SOCK_STREAM, nonblock=bool(flags & os.O_NONBLOCK))
     with theirs:
         if not s.listener.replace(n.id, theirs.fileno(), fd, cloexec=bool(flags & os.O_CLOEXEC)):
             ours.close()
             return
         sock.renew(ours, socket_name(theirs.fileno()))
-
-
-def _descriptor_flags(tid: int, fd: int) -> int:
-    with open(f"/proc/{tid}/fdinfo/{fd}", "rb") as info:
-        for line in info:
-            if line.startswith(b"flags:"):
-                return int(line[6:], 8)
-    return 0
 
 
 # ---------------------------------------------------------------------- shutdown and names

@@ -13,6 +13,7 @@ from nuse.shim.abi import MSG_DONTWAIT, MSG_ERRQUEUE, MSG_FASTOPEN, MSG_OOB, MSG
 from nuse.shim.carrier import is_nonblocking
 from nuse.shim.control import send_control
 from nuse.shim.datagram import DatagramSocket
+from nuse.shim.kernelside import goes_to, hand_over
 from nuse.shim.message import (
     MMSG_LEN_AT,
     MMSGHDR_LEN,
@@ -76,6 +77,8 @@ def _send_fast(s: Session, n: Notification, sock: StreamSocket, flags: int, mess
     if message is None or not message.name:
         return -errno.EINVAL
     remote = reachable(decode(s.read_sockaddr(n, message.name, message.name_room), sock.v6), sock.local_address())
+    if goes_to(s, n, sock, remote):
+        return hand_over(s, n, sock)
     data = gather(s, n, message)
     theirs = s.hub.tasks.copy_socket(n.tid, signed(n.args[0]), sock.name, socket.SOCK_STREAM)
     if theirs is None:
@@ -117,6 +120,14 @@ def _knows_urgent(sock: DatagramSocket, dest: SockAddr | None) -> bool:
     return not (sock.is_udp and sock.v6 and (to is None or len(to[0]) == 16))
 
 
+def _first_goes_to(s: Session, n: Notification, sock: DatagramSocket, dest: SockAddr | None) -> bool:
+    """True if rules give the socket to the kernel; the first datagram that it sends itself settles it."""
+    if not sock.unsettled or dest is None:
+        return False
+    sock.unsettled = goes_to(s, n, sock, dest)
+    return sock.unsettled
+
+
 # ---------------------------------------------------------------------- sending
 
 
@@ -132,6 +143,8 @@ def sys_sendto(s: Session, n: Notification) -> int | None:
     dest = _destination(s, n, sock, n.args[4], n.args[5])
     if flags & MSG_OOB and _knows_urgent(sock, dest):
         return -errno.EOPNOTSUPP
+    if _first_goes_to(s, n, sock, dest):
+        return hand_over(s, n, sock)
     return sock.send(gather(s, n, message), dest)
 
 
@@ -148,11 +161,13 @@ def sys_sendmsg(s: Session, n: Notification) -> int | None:
     return _send_message(s, n, sock, n.args[1], flags)
 
 
-def _send_message(s: Session, n: Notification, sock: DatagramSocket, at: int, flags: int) -> int:
+def _send_message(s: Session, n: Notification, sock: DatagramSocket, at: int, flags: int) -> int | None:
     message = read_message(s, n, at)
     dest = _destination(s, n, sock, message.name, message.name_room)
     if flags & MSG_OOB and _knows_urgent(sock, dest):
         return -errno.EOPNOTSUPP
+    if _first_goes_to(s, n, sock, dest):
+        return hand_over(s, n, sock)
     control = None
     if message.control_room:
         if message.control_room > CONTROL_MAX:
@@ -173,7 +188,10 @@ def sys_sendmmsg(s: Session, n: Notification) -> int | None:
     sent = 0
     for at in range(n.args[1], n.args[1] + min(n.args[2] & 0xFFFFFFFF, VLEN_MAX) * MMSGHDR_LEN, MMSGHDR_LEN):
         try:
-            s.write_int(n, at + MMSG_LEN_AT, _send_message(s, n, sock, at, flags))
+            result = _send_message(s, n, sock, at, flags)
+            if result is LATER or result == CONTINUE:  # only the first can be: the kernel sends all
+                return result
+            s.write_int(n, at + MMSG_LEN_AT, result)
         except OSError:
             if not sent:
                 raise

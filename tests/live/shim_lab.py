@@ -17,6 +17,7 @@ from nuse.driver import Driver
 from nuse.loop import monotonic_ns, run
 from nuse.shim import launch
 from nuse.shim.policy import Policy
+from nuse.shim.rules import rules_of
 from nuse.shim.supervisor import Supervisor
 from stack.host import Stack
 
@@ -27,7 +28,7 @@ PATIENCE = 30  # seconds for anything
 class Program:
     """One program under the shim; its output goes to a file, as pipes could fill."""
 
-    def __init__(self, lab, argv, env=None, resolv=None):
+    def __init__(self, lab, argv, env=None, resolv=None, rules=(), loopback="stack"):
         self._lab = lab
         self._out = tempfile.TemporaryFile()
         try:
@@ -36,7 +37,8 @@ class Program:
             self._out.close()
             raise
         self.pid, self._pidfd = child.pid, child.pidfd
-        self.session = lab.supervisor.attach(child.listener_fd, child.pid, Policy(mptcp=lab.upgrade), child.home)
+        policy = Policy(mptcp=lab.upgrade, rules=rules_of(rules, loopback))
+        self.session = lab.supervisor.attach(child.listener_fd, child.pid, policy, child.home)
         self._status = None
 
     def _redirect(self):
@@ -93,13 +95,13 @@ class Lab:
         self.upgrade = upgrade
         self.programs = []
 
-    def start(self, *argv, env=None, resolv=None):
-        program = Program(self, argv, env, resolv)
+    def start(self, *argv, env=None, resolv=None, rules=(), loopback="stack"):
+        program = Program(self, argv, env, resolv, rules, loopback)
         self.programs.append(program)
         return program
 
-    def python(self, script, *args, env=None):
-        return self.start(PYTHON, "-c", script, *args, env=env)
+    def python(self, script, *args, **kwargs):
+        return self.start(PYTHON, "-c", script, *args, **kwargs)
 
     async def check_output(self, *argv, **kwargs):
         program = self.start(*argv, **kwargs)
