@@ -181,10 +181,11 @@ class TcpDemux:
 
     def _choose_port(self, src: bytes, remote: SockAddr) -> tuple[SockAddr, int]:
         start = self.isn.port_offset(src + remote[0] + remote[1].to_bytes(2, "big"))
-        for port in self.ports.candidates(start):
+        for count, port in enumerate(self.ports.candidates(start), 1):
             if not self.ports.bound(port):
                 iss = self._make_room(flow_key(remote, (src, port)))
                 if iss >= 0:
+                    self.ports.tried(start, count)
                     return (src, port), iss
         raise StackError(errno.EADDRNOTAVAIL, "all ephemeral ports are in use")
 

@@ -57,6 +57,17 @@ def test_port_zero_means_any_free_one(wire):
     assert ports != sorted(ports)
 
 
+@pytest.mark.rfc("6056", "3.3.4")
+def test_a_port_is_not_chosen_again_at_once(wire):
+    """A connection that was reset leaves its port free; the next to the same place takes a later one, as in Linux."""
+    ports = []
+    for _ in range(20):
+        conn = wire.stack.tcp.connect((PEER4, 80), wire.clock.now)
+        ports.append(conn.local[1])
+        conn.abort()
+    assert len(set(ports)) == 20
+
+
 @pytest.mark.wire(sysctl={"net.ipv4.ip_local_port_range": "40000 40003"})
 def test_connect_runs_out_of_ports(wire):
     wire.play("""
