@@ -79,6 +79,17 @@ def is_nonblocking(theirs: socket.socket) -> bool:
     return bool(fcntl.fcntl(theirs.fileno(), fcntl.F_GETFL) & os.O_NONBLOCK)
 
 
+def refuse_writes(ours: socket.socket, theirs: socket.socket | None) -> None:
+    """The program's writes fail from now on, also one that waits for room. A byte stays unread, as `spoil` leaves it."""
+    if theirs is not None and not unread(ours):
+        spoil(theirs)
+    with contextlib.suppress(OSError):
+        ours.shutdown(socket.SHUT_RD)
+        left = unread(ours) - 1
+        while left > 0:
+            left -= len(ours.recv(left))
+
+
 def spoil(theirs: socket.socket) -> None:
     """Leave a byte unread in our end, so that closing our end resets the program's."""
     with contextlib.suppress(OSError):

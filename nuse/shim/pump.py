@@ -87,10 +87,13 @@ class Pump:
         if bits & OUT:
             self._want(self._mask & ~OUT)
             self.to_program()
+            if self._failing and self._eof:  # that was the rest, and our end is gone
+                return
         if bits & (HUP | ERR):
             self._hup = True
             self._poller.forget(self.fd)
-            if self._eof:
+            self._look_for_reset()  # which does not wait for room in the send queue, as what was written does
+            if self._eof or self._failing or self._reset:
                 self._finish()
                 return
         if bits & (IN | HUP | ERR):
@@ -189,16 +192,20 @@ class Pump:
             self._want(self._mask & ~IN)
             self._ends.program_half_closed()
 
-    def _finish(self) -> None:
+    def _look_for_reset(self) -> None:
         if not self._reset:
             self._reset = self.end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+
+    def _finish(self) -> None:
+        self._look_for_reset()
         self._ends.program_closed(self._reset)
 
-    def fail(self) -> None:
-        """The connection died: deliver what is there, then tell."""
+    def fail(self) -> bool:
+        """The connection died: deliver what is there, then tell. True if the carrier has not the room for all of it."""
         self._failing = True
         self._want(self._mask & ~IN)
         self.to_program()
+        return not self._eof
 
     @property
     def hung_up(self) -> bool:

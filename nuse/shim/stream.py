@@ -281,8 +281,11 @@ class StreamSocket(PlacedSocket):
         assert self.pump is not None
         if self.pump.hung_up:  # the program is gone too
             self._end(True)
-        else:
-            self.pump.fail()
+        elif self.pump.fail():  # the program must not wait for ever until it may write, though it does not read
+            theirs = self.copy()
+            carrier.refuse_writes(self.end, theirs)
+            if theirs is not None:
+                theirs.close()
 
     def _break(self, error: int) -> None:
         """Show a reset: close our end with something unread in it."""

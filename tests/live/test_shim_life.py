@@ -396,3 +396,58 @@ def test_calls_that_move_data_do_not_stop_for_the_stack():
         assert await program.wait() == 0
 
     run_lab(scenario)
+
+
+FULL = """
+import errno, os, select, socket, sys, threading, time
+listening = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(listening.getsockname())
+served, _ = listening.accept()
+quiet = 0
+for each in (client, served):
+    each.setblocking(False)
+while quiet < 20:  # both directions full, whatever lies where
+    sent = 0
+    for each in (client, served):
+        try:
+            while True:
+                sent += each.send(bytes(65536))
+        except BlockingIOError:
+            pass
+    quiet = 0 if sent else quiet + 1
+    select.select([], [client, served], [], 0.02)
+served.setblocking(True)
+def write():
+    try:
+        while True:
+            served.send(bytes(65536))
+    except OSError as error:
+        print(errno.errorcode[error.errno], flush=True)
+writer = threading.Thread(target=write)
+writer.start()
+polled = select.epoll()
+polled.register(served, select.EPOLLOUT)
+time.sleep(0.2)
+client.close()
+writer.join()
+print("polls", polled.poll(10) != [], flush=True)
+if len(sys.argv) > 1:
+    os._exit(0)  # with text that was not delivered
+try:
+    while served.recv(1 << 20):
+        pass
+    print("end", flush=True)
+except OSError as error:
+    print(errno.errorcode[error.errno], flush=True)
+"""
+
+
+@pytest.mark.parametrize("leaves", [(), ("at once",)])
+def test_who_waits_for_room_hears_of_a_reset(leaves):
+    """Both sides have filled each other's buffers when one closes: that is a reset, and no end to wait for."""
+
+    async def scenario(lab):
+        said = await lab.check_output(PYTHON, "-c", FULL, *leaves)
+        assert said.splitlines() == ["EPIPE", "polls True", *(() if leaves else ("ECONNRESET",))]
+
+    run_lab(scenario)

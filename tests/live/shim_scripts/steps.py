@@ -311,7 +311,7 @@ class Player:
                 data, address = sock.recvfrom(size, bits)
                 if bits & socket.MSG_TRUNC and slot.kind == TCP:
                     data = bytes(len(data))
-                return f"{letters(data)} from {self.show_address(address)}"
+                return f"{len(data)}: {letters(data[:size])} from {self.show_address(address)}"
             if how == "read":
                 return letters(os.read(sock.fileno(), size))
             if how == "into":
@@ -320,7 +320,8 @@ class Player:
                 return count if bits & socket.MSG_TRUNC else f"{count}: {letters(bytes(room).rstrip(bytes(1)))}"
             if bits & socket.MSG_TRUNC and slot.kind == TCP:  # not written, so what was there before is seen
                 return len(sock.recv(size, bits))
-            return letters(sock.recv(size, bits))
+            data = sock.recv(size, bits)  # with MSG_TRUNC as long as the datagram was, whatever lies behind `size`
+            return f"{len(data)}: {letters(data[:size])}"
         return None
 
     def show_message(self, bits, data, control, flags, address):
