@@ -80,7 +80,7 @@ def is_nonblocking(theirs: socket.socket) -> bool:
 
 
 def refuse_writes(ours: socket.socket, theirs: socket.socket | None) -> None:
-    """The program's writes fail from now on, also one that waits for room. A byte stays unread, as `spoil` leaves it."""
+    """The program's writes fail from now on, also one that waits for room. A byte stays unread: see `spoil`."""
     if theirs is not None and not unread(ours):
         spoil(theirs)
     with contextlib.suppress(OSError):
