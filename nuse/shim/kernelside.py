@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nuse.shim.abi import IPPROTO_MPTCP
 from nuse.shim.datagram import DatagramSocket
+from nuse.shim.epolls import register_anew, registrations
 from nuse.shim.fdtable import descriptor_flags
 from nuse.shim.mpopts import upgrades
 from nuse.shim.opttable import BUFFERS, SO_LINGER, SO_RCVTIMEO, SO_SNDTIMEO, SOL_SOCKET
@@ -108,8 +109,10 @@ def hand_over(s: Session, n: "Notification", sock: "Socket") -> int | None:
         if local is not None:
             theirs.bind((_text(local[0], sock.v6), local[1]))
         theirs.setblocking(not flags & os.O_NONBLOCK)
+        watched = registrations(n.tid, fd, sock.name)
         if not s.listener.replace(n.id, theirs.fileno(), fd, cloexec=bool(flags & os.O_CLOEXEC)):
             return LATER
+        register_anew(s.hub.tasks, n.tid, fd, theirs.fileno(), watched)
     sock.leave()
     return CONTINUE
 

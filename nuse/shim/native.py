@@ -85,6 +85,11 @@ def setns(fd: int, kind: int) -> None:
     check(_libc.setns(ctypes.c_int(fd), ctypes.c_int(kind)))
 
 
+def epoll_ctl(epoll: int, operation: int, fd: int, event: int) -> None:
+    """epoll_ctl(2), with data that is not the descriptor; `event` is an address."""
+    check(_libc.epoll_ctl(ctypes.c_int(epoll), ctypes.c_int(operation), ctypes.c_int(fd), ctypes.c_void_p(event)))
+
+
 def unshare(flags: int) -> None:
     """Leave namespaces shared with the parent."""
     check(_libc.unshare(ctypes.c_int(flags)))

@@ -12,6 +12,7 @@ from nuse.shim import abi, carrier, sockaddr
 from nuse.shim.abi import IPPROTO_MPTCP
 from nuse.shim.compat import compat_socket, compat_socketcall
 from nuse.shim.datagram import DatagramSocket
+from nuse.shim.epolls import register_anew, registrations
 from nuse.shim.fdtable import descriptor_flags, socket_name
 from nuse.shim.kernelside import goes_to, hand_over, listens_at, verdict_at_birth
 from nuse.shim.kernelside import make as make_kernels
@@ -234,9 +235,11 @@ def _renew(s: Session, n: Notification, sock: StreamSocket) -> None:
     flags = descriptor_flags(n.tid, fd)
     ours, theirs = carrier.make_pair(socket.SOCK_STREAM, nonblock=bool(flags & os.O_NONBLOCK))
     with theirs:
+        watched = registrations(n.tid, fd, sock.name)
         if not s.listener.replace(n.id, theirs.fileno(), fd, cloexec=bool(flags & os.O_CLOEXEC)):
             ours.close()
             return
+        register_anew(s.hub.tasks, n.tid, fd, theirs.fileno(), watched)
         sock.renew(ours, socket_name(theirs.fileno()))
 
 

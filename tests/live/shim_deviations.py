@@ -111,10 +111,10 @@ def fresh_shutdown(_steps, kernel, _stack):
 
 
 def renewed(steps, kernel, _stack):
-    """Connecting again after a failure that nobody waited for: duplicates and epoll keep the old carrier."""
+    """Connecting again after a failure that nobody waited for: duplicates keep the old carrier."""
     connects = [line for line in kernel if line[0].startswith("connect")]
     again = len(connects) > 1 and any(line[1] == "EINPROGRESS" for line in connects)
-    copied = any(step[0] in ("dup", "pass", "ctl") for step in steps)
+    copied = any(step[0] in ("dup", "pass") for step in steps)
     return END if copied and (again or any(step[0] == "disconnect" for step in steps)) else None
 
 

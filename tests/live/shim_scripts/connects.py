@@ -74,3 +74,23 @@ second = client(listening)
 show("edge of the next", edges())
 show("no more edges", edges(0.05))
 show("accepted", listening.accept()[0].fileno() > 0, listening.accept()[0].fileno() > 0, attempt(listening.accept))
+
+listening.setblocking(True)
+for how in (0, select.EPOLLET, select.EPOLLONESHOT):  # registered with the file that had failed
+    sock = start((LOCAL, 1))
+    both = select.epoll()
+    both.register(sock, select.EPOLLIN | select.EPOLLOUT | how)
+    show("refusal seen by epoll", [words(bits) for _, bits in both.poll(1)], error(sock))
+    if how == select.EPOLLONESHOT:
+        both.modify(sock, select.EPOLLIN | select.EPOLLOUT | how)
+    attempt(sock.connect, listening.getsockname())
+    attempt(sock.connect, listening.getsockname())
+    peer = listening.accept()[0]
+    settle()
+    show("success", [fd == sock.fileno() and words(bits & ~select.EPOLLHUP) for fd, bits in both.poll(1)])
+    if how == select.EPOLLONESHOT:
+        both.modify(sock, select.EPOLLIN | how)
+    peer.send(b"x")
+    settle()
+    show("data", [fd == sock.fileno() and bits & select.EPOLLIN for fd, bits in both.poll(1)])
+    both.unregister(sock)
