@@ -34,8 +34,6 @@ def tell_fin(meta: "MptcpConn") -> None:
     for sub in meta.subflows:
         if sub.joined and not sub.gone:
             meta.send_ack_on(sub)
-            if not sub.heard:  # with the keys first
-                meta.send_ack_on(sub)
     meta.arm_retransmit(meta.host.stack.now)
 
 
@@ -63,7 +61,7 @@ def close(meta: "MptcpConn") -> None:
     meta.owner = None
     if meta.ended:
         return
-    if not meta.established:
+    if not (meta.established or meta.passive):
         for sub in list(meta.subflows):
             sub.conn.close()
         finish(meta)

@@ -8,7 +8,7 @@ import errno
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from mptcp import closing, fallback, joins, sockopt
+from mptcp import closing, fallback, fastopen, joins, sockopt
 from mptcp.cc import Group
 from mptcp.crypto import idsn, token
 from mptcp.receive import Receive
@@ -179,12 +179,14 @@ class MptcpConn:
             raise StackError(errno.EPIPE, "the sending direction is closed")
         if data:
             self.tx.queue.append(data)
-            if not more:
+            if not self.established and self._first_conn().waits_for_text:
+                fastopen.offer(self, self.subflows[0])
+            elif not more:
                 self.wake_subflows()
 
     def shutdown(self) -> None:
         """No more will be sent: DATA_FIN follows what is queued. Raises StackError ENOTCONN."""
-        if not self.established:
+        if not (self.established or self.passive):
             raise StackError(errno.ENOTCONN, "not connected")
         closing.shut(self)
 

@@ -82,7 +82,7 @@ def subflow_words(sub: "Subflow") -> str:
     ]
     last = sub.runs.last
     if last is not None:
-        words += [f"seq:{last.dsn & _U64:x}", f"sfseq:{(last.start - conn.tcb.irs) & _U32:x}"]
-    words.append(f"ssnoff:{conn.tcb.irs & _U32:x}")
+        words += [f"seq:{last.dsn & _U64:x}", f"sfseq:{(last.start - conn.tcb.irs - sub.early_in) & _U32:x}"]
+    words.append(f"ssnoff:{(conn.tcb.irs + sub.early_in) & _U32:x}")
     words.append(f"maplen:{last.size if last is not None else 0:x}")
     return " ".join(words)

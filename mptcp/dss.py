@@ -65,6 +65,8 @@ def emit(sub: "Subflow", conn: "TcpConn", room: int, seq: int, size: int, now: N
         early = handshake.third_ack(sub, conn, seq, size)
         if early and (size or sub.early_turn or meta.tx.fin_to_tell() < 0 or not sub.initial):
             sub.early_turn = False
+            if not size and sub.initial and meta.tx.fin_to_tell() >= 0:
+                conn.bare_ack_due = True  # it follows at once
             return early
         sub.early_turn = True  # a DATA_FIN before any text takes turns with the keys: either may be lost
         if not sub.joined:
@@ -74,7 +76,7 @@ def emit(sub: "Subflow", conn: "TcpConn", room: int, seq: int, size: int, now: N
         if run is None or room < DATA_ROOM:
             return b""
         meta.acked_to = meta.rcv_nxt
-        ssn = (run.start - conn.tcb.iss) & MASK32
+        ssn = (run.start - conn.tcb.iss - sub.early_out) & MASK32
         last = NOPS if run.checksum is None else run.checksum
         length = _DATA_LEN if run.checksum is None else _DATA_LEN_CSUM
         ack = meta.rcv_nxt & MASK64
@@ -115,7 +117,7 @@ def last_words(sub: "Subflow", seq: int, size: int) -> bytes:
         run = sub.sent.at(seq)
         if run is not None:
             meta.host.mib.MPTcpExtInfiniteMapTx += 1
-            ssn = seq - sub.conn.tcb.iss
+            ssn = seq - sub.conn.tcb.iss - sub.early_out
             return pad(Dss(meta.rcv_nxt, Mapping(run.dsn, ssn, 0, 0 if meta.checksum else None)).emit())
     return b""
 
@@ -235,9 +237,9 @@ def _mapped(
     now: Nanos,
     with_fin: bool = False,
 ) -> None:
-    """A mapping of the subflow's own numbers, which begin at the peer's SYN."""
+    """A mapping of the subflow's own numbers, which begin at the peer's SYN and leave its text out."""
     near = conn.tcb.rcv_nxt
-    start = near + (((conn.tcb.irs + ssn - near) & MASK32) ^ 0x8000_0000) - 0x8000_0000
+    start = near + (((conn.tcb.irs + sub.early_in + ssn - near) & MASK32) ^ 0x8000_0000) - 0x8000_0000
     if start + length <= near - sub.held_size:
         return  # all of it is here already
     if checksum is not None and with_fin:
@@ -312,7 +314,7 @@ def handshake_silence(sub: "Subflow", conn: "TcpConn", seg: Segment, now: Nanos)
         return
     if not sub.joined or not sub.initial:
         return
-    if seg.length or fin or conn.tcb.snd_una > conn.tcb.iss + 1:
+    if seg.length or fin or conn.tcb.snd_una > conn.tcb.iss + 1 + sub.early_out:
         sub.meta.host.mib.MPTcpExtMPCapableDataFallback += 1
         sub.meta.fall_back("the peer's first segments carried no MPTCP options: a box on the way removes them")
 

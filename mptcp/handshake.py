@@ -8,6 +8,7 @@ until the fourth ACK, and sends no text before.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mptcp import fastopen
 from mptcp.crypto import JOIN_LONG, JOIN_SHORT, join_hmac, same
 from mptcp.options import (
     CHECKSUM_REQUIRED,
@@ -27,6 +28,8 @@ from mptcp.options import (
     parse,
 )
 from stack.errors import Malformed
+from stack.events import CONNECTED
+from stack.tcp.state import SYN_SENT
 from stack.units import Nanos
 from stack.wire.tcp import ACK, Segment
 from stack.wire.tcp_options import RawOption
@@ -88,7 +91,7 @@ def third_ack(sub: "Subflow", conn: "TcpConn", seq: int, size: int) -> bytes:
     """What stands in place of DSS until the peer has shown that it got the third ACK; nothing where DSS is due."""
     meta = sub.meta
     if sub.initial:
-        if conn.passive or seq != conn.tcb.iss + 1:
+        if conn.passive or seq != conn.tcb.iss + 1 + sub.early_out:
             return b""
         flags = capable_flags(meta.checksum, meta.deny_join)
         if not size:
@@ -123,6 +126,7 @@ def on_syn_ack(sub: "Subflow", conn: "TcpConn", options: Sequence[RawOption]) ->
         meta.checksum = meta.checksum or bool(answer.flags & CHECKSUM_REQUIRED)
         meta.peer_denies_join = bool(answer.flags & DENY_JOIN_ID0)
         meta.take_remote_key(answer.sender_key)
+        fastopen.settle(meta, sub)
         return
     proof = next((each for each in found if isinstance(each, MpJoinSynAck)), None)
     if proof is None:
@@ -144,6 +148,9 @@ def on_connected(sub: "Subflow", conn: "TcpConn", now: Nanos) -> None:
     """The TCP handshake is over."""
     if sub.gone:
         conn.abort()  # its SYN-ACK was no good
+        return
+    if conn.state is SYN_SENT:
+        sub.meta.post(CONNECTED)  # as far as the program is concerned: the SYN waits for its text
         return
     sub.adopt(conn)
     if not sub.initial:
@@ -190,6 +197,9 @@ def _capable_completes(sub: "Subflow", conn: "TcpConn", found: list[Option], now
     sound = option is not None and option.sender_key is not None and option.receiver_key == meta.key_local
     if option is None or option.sender_key is None or not sound:
         meta.host.mib.MPTcpExtMPCapableFallbackACK += 1
+        if conn.established:  # on its SYN: the program has it already
+            meta.fall_back("the client's third ACK had no usable MP_CAPABLE: a box strips it")
+            return
         meta.withdraw()
         conn.ext = None  # plain TCP, without a trace of us
         return

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
-from mptcp import handshake
+from mptcp import fastopen, handshake
 from mptcp.blackhole import Blackholes
 from mptcp.config import MptcpSysctl
 from mptcp.connection import MptcpConn
@@ -84,14 +84,23 @@ class MptcpHost:
             self.mib.MPTcpExtMPCapableSYNTXDisabled += 1
             meta.fall_back("SYNs with MPTCP vanished here lately (net.mptcp.blackhole_timeout)")
         try:
+            first = meta.subflow_options()
+            first.fastopen_connect = options.fastopen_connect
             sub.conn = self.stack.tcp.connect(
-                remote, now, binding=binding, local_addr=local_addr, options=meta.subflow_options(), extension=sub
+                remote,
+                now,
+                binding=binding,
+                local_addr=local_addr,
+                options=first,
+                extension=sub,
+                fast=bool(data),
             )
         except StackError:
             self.forget(meta)
             raise
         if data:
-            meta.send(data)
+            meta.tx.queue.append(data)
+            fastopen.offer(meta, sub)
         return meta
 
     def listen(self, binding: "Binding", backlog: int, options: TcpOptions | None = None) -> "TcpListener":

@@ -114,7 +114,7 @@ def on_end(meta: "MptcpConn", sub: Subflow, now: Nanos) -> None:
     sub.gone = True
     err = sub.conn.error
     if not meta.established:
-        if meta.passive:
+        if meta.passive and not sub.conn.established:
             meta.withdraw()
         else:
             meta.fail(err or errno.ECONNREFUSED, now)

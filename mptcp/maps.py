@@ -8,6 +8,7 @@ front, amortised O(1).
 from bisect import bisect_right, insort
 from dataclasses import dataclass
 
+MAX_RUN = 64_000  # what one mapping of ours may count; Linux's are up to 64,080
 HALF64, HALF32 = 1 << 63, 1 << 31
 
 

@@ -7,6 +7,7 @@ right-sizing, over data instead of segments.
 
 from typing import TYPE_CHECKING
 
+from mptcp import fastopen
 from mptcp.crypto import dss_checksum
 from mptcp.maps import Run
 from mptcp.options import RST_EMIDDLEBOX
@@ -59,7 +60,9 @@ class Receive:
         """Take its in-order text, and put it where its mappings say."""
         conn = sub.conn
         if not sub.joined or sub.gone:
-            conn.drain()
+            views = conn.drain()
+            if sub.initial and conn.passive and not sub.gone:
+                fastopen.text_came(self.meta, sub, views)
             return
         if not sub.held:
             sub.held_seq = conn.read_seq()
@@ -150,7 +153,7 @@ class Receive:
     def in_step(self, sub: "Subflow") -> bool:
         """True if the subflow's numbers alone tell where its text belongs: it has had all of it, once and in order."""
         conn = sub.conn
-        came = (sub.held_seq if sub.held else conn.read_seq()) - conn.tcb.irs - 1
+        came = (sub.held_seq if sub.held else conn.read_seq()) - conn.tcb.irs - sub.early_in - 1
         return came == self.queue.nxt - self.first - self.meta.peer_closed
 
     def _unmapped(self, sub: "Subflow", now: Nanos) -> bool:
@@ -197,7 +200,7 @@ class Receive:
         with_fin = bool(run.checksum and run.checksum >> 16)
         wanted = (run.checksum or 0) & 0xFFFF
         total = text_sum(peek_front(sub.held, run.size))
-        ssn = run.start - sub.conn.tcb.irs
+        ssn = run.start - sub.conn.tcb.irs - sub.early_in
         if dss_checksum(run.dsn, ssn, run.size + with_fin, total) == wanted:
             return True
         meta = self.meta

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from mptcp import closing
 from mptcp.crypto import dss_checksum
-from mptcp.maps import Run
+from mptcp.maps import MAX_RUN, Run
 from mptcp.receive import text_sum
 from mptcp.sched.base import SendState
 from stack.events import WRITABLE
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from mptcp.connection import MptcpConn
     from mptcp.subflow import Subflow
 
-MAX_RUN = 64_000  # what one mapping may count; Linux's are up to 64,080
 MIN_SNDBUF = 131072
 NEAR, NEAR_SNDBUF = MSEC, 2 << 20  # where more would only leave the processor's cache, as stack/tcp/conn.py has it
 NO_FIN = -1
@@ -138,7 +137,7 @@ class Send:
         size = min(size, room, MAX_RUN)
         if size > mss and size != queued:
             size -= size % mss
-        self._assign(sub, self.nxt, size)
+        self.assign(sub, self.nxt, size)
         meta.scheduler.on_sent(sub, size, now)
         self.nxt += size
         sub.cursor = self.nxt
@@ -160,7 +159,7 @@ class Send:
     def _probe(self, sub: "Subflow", now: Nanos) -> None:
         """The peer's window is shut and nothing is out: one byte, so that a persist timer asks for more."""
         self.meta.host.mib.MPTcpExtWinProbe += 1
-        self._assign(sub, self.nxt, 1)
+        self.assign(sub, self.nxt, 1)
         self.nxt += 1
         self.meta.arm_retransmit(now)
 
@@ -170,7 +169,7 @@ class Send:
         if start >= min(self.nxt, self.queue.end):
             return False
         size = min(self.nxt - start, self.queue.end - start, sub.room, MAX_RUN)
-        self._assign(sub, start, size)
+        self.assign(sub, start, size)
         sub.cursor = start + size
         return True
 
@@ -181,10 +180,11 @@ class Send:
             return
         if self.meta.infinite_from == 0:
             self.meta.infinite_from = sub.conn.sendq.end
-        self._assign(sub, self.nxt, size)
+        self.assign(sub, self.nxt, size)
         self.nxt += size
 
-    def _assign(self, sub: "Subflow", dsn: int, size: int) -> None:
+    def assign(self, sub: "Subflow", dsn: int, size: int) -> None:
+        """Queue `size` bytes of the data on a subflow, with a mapping of their own."""
         conn = sub.conn
         sendq = conn.sendq
         start = sendq.end
@@ -193,11 +193,15 @@ class Send:
             for view in self.queue.views(dsn + sendq.end - start, end - sendq.end):
                 sendq.append(view)
         sub.bytes_sent += size
+        sub.sent.add(self.mapping(sub, start, dsn, size))
+
+    def mapping(self, sub: "Subflow", start: int, dsn: int, size: int) -> Run:
+        """That of text which is queued on the subflow from `start` on."""
         checksum = None
         if self.meta.checksum and not sub.plain:
-            total = text_sum(sendq.views(start, size))
-            checksum = dss_checksum(dsn, start - conn.tcb.iss, size, total)
-        sub.sent.add(Run(start, end, dsn, checksum))
+            total = text_sum(sub.conn.sendq.views(start, size))
+            checksum = dss_checksum(dsn, start - sub.conn.tcb.iss - sub.early_out, size, total)
+        return Run(start, start + size, dsn, checksum)
 
     def _may_send_partial(self) -> bool:
         """Nagle, over data: a piece below a segment waits while another such is on its way."""
@@ -227,7 +231,7 @@ class Send:
         start, end, slow = oldest
         size = min(end - start, sub.room, MAX_RUN)
         self.helped = start + size
-        self._assign(sub, start, size)
+        self.assign(sub, start, size)
         self.retransmitted += 1
         self.bytes_retransmitted += size
         meta.host.mib.MPTcpExtMPTCPRetrans += 1
@@ -283,7 +287,7 @@ class Send:
                 index += 1
                 continue
             size = min(end - start, sub.room, MAX_RUN)
-            self._assign(sub, start, size)
+            self.assign(sub, start, size)
             self.retransmitted += 1
             self.bytes_retransmitted += size
             self.meta.host.mib.MPTcpExtMPTCPRetrans += 1

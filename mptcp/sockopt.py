@@ -71,5 +71,5 @@ def subflow_options(meta: "MptcpConn") -> TcpOptions:
     options.nodelay, options.cork, options.linger, options.notsent_lowat = True, False, -1, 0
     options.sndbuf = 1 << 30
     options.rcvbuf = max(meta.rx.buffer.limit, meta.options.rcvbuf)
-    options.extra, options.save_options = (), False
+    options.extra, options.save_options, options.fastopen_connect = (), False, False
     return options

@@ -41,12 +41,13 @@ class Subflow(TcpExtension):
     """
 
     reserve = dss.DATA_ROOM
-    fast_open = False  # who connects is not known to speak MPTCP before its third ACK: its text comes again then
 
     def __init__(self, meta: "MptcpConn", ident: int, role: Role, local_id: int = 0, remote_id: int = 0) -> None:
         self.meta = meta
         self.id = ident
         self.role = role
+        self.fast_open = role is Role.CAPABLE  # text in the SYN of a join belongs nowhere
+        self.early_out = self.early_in = 0  # text that our SYN and the peer's brought, outside all mappings
         self.local_id = local_id
         self.remote_id = remote_id
         self.conn: TcpConn = None  # type: ignore[assignment]  # set right after, by whoever makes both

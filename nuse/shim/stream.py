@@ -26,6 +26,7 @@ from nuse.shim.sock import SockAddr
 from stack.errors import StackError
 from stack.events import ACCEPTABLE, CLOSED, CONNECTED, FAILED, PEER_CLOSED, READABLE, URGENT, WRITABLE
 from stack.tcp.options import OptionValue, TcpOptions, check_option
+from stack.tcp.state import SYN_SENT
 
 FRESH, LISTENING, CONNECTING, ESTABLISHED, SHUT, DEAD = range(6)
 SHUT_RD, SHUT_WR, SHUT_RDWR = 0, 1, 2
@@ -39,6 +40,7 @@ class StreamSocket(PlacedSocket):
     __slots__ = (
         "conn",
         "connect_told",
+        "fin_waits",
         "listener",
         "mptcp",
         "options",
@@ -61,6 +63,7 @@ class StreamSocket(PlacedSocket):
         self.connect_told = False  # a connect() has returned 0 for this connection
         self.shut_write = False  # the program did SHUT_WR
         self.shut_both = False  # it did SHUT_RDWR
+        self.fin_waits = False  # for the end of the handshake
         self.tokens = 0  # bytes in the carrier, one for each connection to accept
         self.returned: deque[Any] = deque()  # accepted from the stack, but no program took them
         hub.add(self)
@@ -140,7 +143,7 @@ class StreamSocket(PlacedSocket):
             if self.phase == CONNECTING or how != SHUT_WR:
                 self._stop()
             return False
-        if self.remote_address() is None:
+        if self.remote_address() is None and not self._opens_fast:
             raise StackError(errno.ENOTCONN, "not connected")
         assert self.pump is not None
         self.connect_told = True
@@ -149,6 +152,11 @@ class StreamSocket(PlacedSocket):
         self.shut_write = self.shut_write or how != SHUT_RD
         self.shut_both = self.shut_both or how == SHUT_RDWR
         return True
+
+    @property
+    def _opens_fast(self) -> bool:
+        """TCP_FASTOPEN_CONNECT: it counts as connected, and its SYN or the answer to that is on its way."""
+        return self.phase == ESTABLISHED and self.conn.state is SYN_SENT
 
     def set_option(self, name: str, value: OptionValue) -> None:
         """A TcpOptions field, now and for children. Raises StackError EINVAL."""
@@ -229,6 +237,8 @@ class StreamSocket(PlacedSocket):
     def _on_stream_events(self, mask: int) -> None:
         pump = self.pump
         assert pump is not None
+        if mask & CONNECTED and self.fin_waits and not self._opens_fast:
+            self.program_half_closed()
         if mask & (READABLE | PEER_CLOSED | URGENT):
             pump.to_program()
         if mask & WRITABLE and self.phase == ESTABLISHED:
@@ -311,6 +321,7 @@ class StreamSocket(PlacedSocket):
 
     def program_half_closed(self) -> None:
         """The program did SHUT_WR."""
+        self.fin_waits = self._opens_fast
         with contextlib.suppress(StackError):
             self.conn.shutdown()
         self.hub.wake()

@@ -181,6 +181,7 @@ class TcpConn:
         "soft_error",
         "state",
         "syn_due",
+        "syn_extra",
         "syn_retries",
         "syn_sent_at",
         "tcb",
@@ -230,6 +231,7 @@ class TcpConn:
         self.ecn_asked = 0  # flags of our SYN that ask for ECN
         self.ext: TcpExtension | None = None
         self.fastopen: ClientOpen | ServerOpen | None = None
+        self.syn_extra = b""  # of our SYN-ACK: a Fast Open cookie
         if options.extra or options.save_options:
             self.ext = ExtraOptions(options.extra, options.save_options)
         self.tcb = Tcb()
@@ -348,12 +350,22 @@ class TcpConn:
             self.sendq.append(data)
             if urgent:
                 self.snd_up = self.sendq.end
-            if self.fastopen is not None and self.fastopen.deferred:
-                self.fastopen.deferred = False
-                self.syn_due = True
-                more = False
-            if not more:
+            if self.waits_for_text:
+                self.begin()
+            elif not more:
                 self.demux.mark(self)
+
+    @property
+    def waits_for_text(self) -> bool:
+        """Its SYN leaves with the first text (TCP_FASTOPEN_CONNECT)."""
+        return self.fastopen is not None and self.fastopen.deferred
+
+    def begin(self) -> None:
+        """The text for the SYN is there: it may leave."""
+        if self.fastopen is not None and self.fastopen.deferred:
+            self.fastopen.deferred = False
+            self.syn_due = True
+        self.demux.mark(self)
 
     def shutdown(self) -> None:
         """No more will be sent: FIN follows what is queued (half-close). Raises StackError ENOTCONN."""

@@ -124,10 +124,12 @@ class TcpDemux:
         options: TcpOptions | None = None,
         extension: TcpExtension | None = None,
         data: bytes | memoryview = b"",
+        fast: bool = False,
     ) -> TcpConn:
         """Open actively: a connection in SYN-SENT, which owns `binding` from now on.
 
-        `data` goes into the SYN if the peer gave us a Fast Open cookie, else it is sent when the handshake is done.
+        `data` goes into the SYN if the peer gave us a Fast Open cookie, else it is sent when the handshake is done;
+        with `fast` so does what an extension queues before anything else happens.
         With options.fastopen_connect and a cookie no SYN leaves before the first `send`; CONNECTED is told at once.
 
         Raises StackError ENETUNREACH without a route or to many, EADDRNOTAVAIL without a free port or if the
@@ -162,19 +164,19 @@ class TcpDemux:
         self._start(conn, iss, now)
         conn.state = SYN_SENT
         conn.syn_due = True
-        if data or options.fastopen_connect:
-            self._open_fast(conn, data, now)
+        if data or fast or options.fastopen_connect:
+            self._open_fast(conn, data, fast, now)
         self.mib.TcpActiveOpens += 1
         self.trace("opened", conn)
         self.mark(conn)
         return conn
 
-    def _open_fast(self, conn: TcpConn, data: bytes | memoryview, now: Nanos) -> None:
+    def _open_fast(self, conn: TcpConn, data: bytes | memoryview, fast: bool, now: Nanos) -> None:
         """RFC 7413 §4.2.1."""
         opened = conn.fastopen = self.fastopen.begin(conn.remote[0], now)
         if data:
             conn.send(data)
-        elif opened is not None and opened.cookie is not None:
+        elif opened is not None and opened.cookie is not None and not fast:
             opened.deferred = True
             conn.syn_due = False
             conn.post(CONNECTED)

@@ -163,6 +163,13 @@ def option(cookie: bytes) -> bytes:
     return bytes((KIND, 2 + len(cookie))) + cookie + bytes((NOP,)) * (-(2 + len(cookie)) % 4)
 
 
+def give_cookie(conn: "TcpConn", cookie: bytes) -> None:
+    """On the SYN-ACK of a connection with an extension. It is short of room: no timestamps, as in Linux with MPTCP."""
+    conn.syn_extra = option(cookie)
+    conn.tcb.ts_ok = False
+    conn.sync_mss()
+
+
 def text_in_syn(conn: "TcpConn", opened: ClientOpen) -> int:
     """How much text the SYN takes: what fits the MSS that the server named last time, with all options there may be."""
     if opened.cookie is None:

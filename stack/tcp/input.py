@@ -356,7 +356,7 @@ def _ack_check(conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
             conn.demux.reset_for(conn, seg)
             return False
         listener = conn.listener if fast is None else None
-        claimed = listener is not None and conn.ext is not None and conn.ext.claims(conn, seg, now)
+        claimed = conn.passive and conn.ext is not None and conn.ext.claims(conn, seg, now)
         if conn.rst_due or (listener is not None and not claimed and not listener.admit(conn)):
             return False
         if conn.syn_retries == 0:

@@ -168,6 +168,8 @@ def _syn(conn: "TcpConn", now: Nanos) -> Packet:
     flags = (SYN | ACK if passive else SYN) | syn_flags(conn)
     if conn.ecn is not None and conn.ecn.accurate and conn.ext is None and not conn.syn_retries:
         options += FIRST_OPTION if knobs.tcp_ecn_option else b""
+    if passive:
+        options += conn.syn_extra
     if conn.ext is not None:
         options += conn.ext.options(conn, flags, MAX_OPTIONS - len(options), tcb.iss, 0, now)
     views, size = _NO_VIEWS, 0

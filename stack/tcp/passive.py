@@ -18,7 +18,7 @@ from stack.tcp.accecn import FIRST_OPTION, synack_flags
 from stack.tcp.cc import CONGESTION_CONTROLS
 from stack.tcp.conn import TcpConn
 from stack.tcp.extension import SynRefused
-from stack.tcp.fastopen import ServerOpen
+from stack.tcp.fastopen import ServerOpen, give_cookie
 from stack.tcp.fastopen import option as fastopen_option
 from stack.tcp.input import segment_arrives, take_syn, text_arrives
 from stack.tcp.lazyheap import LazyHeap
@@ -101,7 +101,9 @@ class PassiveOpens:
             conn = self._open_in_full(listener, key, seg, peer, route, extension, iss, now)
             self._open_fast(listener, conn, seg, now)
         elif extension is not None or listener.options.extra or listener.options.save_options:
-            self._open_in_full(listener, key, seg, peer, route, extension, iss, now)
+            conn = self._open_in_full(listener, key, seg, peer, route, extension, iss, now)
+            if offer:
+                give_cookie(conn, offer)
         else:
             self._remember(listener, key, seg, peer, route, iss, offer, now)
         half = self._demux.flows.get(key) if listener.options.save_syn else None

@@ -169,6 +169,7 @@ class MptcpArena:
                 "scheduler": random.choice(sorted(SCHEDULERS)),
                 "allow_join_initial_addr_port": random.randrange(2),
             },
+            sysctl={"net.ipv4.tcp_fastopen": random.choice(("1", "0x607"))},
             box=self.vandal,
         )
         self.vandal.hosts = [self.mesh.host_a, self.mesh.host_b]
@@ -182,7 +183,8 @@ class MptcpArena:
         while (conn := self.listener.accept()) is not None:
             self.conns.append(conn)
         if len(self.conns) < CONNS:
-            self.conns.append(mesh.host_a.connect((self.where, PORT), mesh.clock.now))
+            early = bytes(random.choice((0, 0, 100, 3000)))  # with tcp_fastopen 0x607 in the SYN
+            self.conns.append(mesh.host_a.connect((self.where, PORT), mesh.clock.now, data=early))
         if random.random() < 0.05:
             wire = random.randrange(len(mesh.up))
             mesh.up[wire] = not mesh.up[wire]
