@@ -93,6 +93,7 @@ class Pump:
             self._hup = True
             self._poller.forget(self.fd)
             self._look_for_reset()  # which does not wait for room in the send queue, as what was written does
+            self._reset = self._reset or self._failing  # what was still to be delivered is unread
             if self._eof or self._failing or self._reset:
                 self._finish()
                 return
@@ -145,17 +146,20 @@ class Pump:
         return bool(self.conn.send_space > 0)
 
     def from_program(self) -> None:
-        """Take what the program wrote while the send queue has room."""
+        """Take what the program wrote while the send queue has room; all of it once the program has closed.
+
+        Then nobody is left to hold back, and a peer that never reads must not keep the carrier: TCP gives orphans up.
+        """
         conn = self.conn
         if self._eof or self._failing:
             return
         for _ in range(READS):
             room = conn.send_space
-            if room <= 0:
+            if room <= 0 and not self._hup:
                 self._want(self._mask & ~IN)  # until WRITABLE
                 return
             try:
-                data = os.read(self.fd, min(self._read, room) if conn.options.notsent_lowat else self._read)
+                data = os.read(self.fd, self._size(room))
             except BlockingIOError:
                 break
             except ConnectionResetError:
@@ -179,6 +183,10 @@ class Pump:
             self._poller.soon(self._read_on)
         else:
             self._want(self._mask | IN)
+
+    def _size(self, room: int) -> int:
+        """How much to read at once."""
+        return min(self._read, room) if self.conn.options.notsent_lowat and not self._hup else self._read
 
     def _read_on(self) -> None:
         """The program has closed but left more than one turn's worth, and the poller no longer tells."""

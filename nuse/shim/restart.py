@@ -81,15 +81,13 @@ class Restarts:
 
     def lost(self, n: "Notification", result: int) -> None:
         """Nobody waited for this answer."""
-        self._lost[n.tid] = _Answer(n, result, time.monotonic())
+        _remember(self._lost, _Answer(n, result, time.monotonic()))
 
     def answered(self, n: "Notification", result: int) -> None:
         """Somebody seemed to wait for this answer."""
         nr = n.nr
         if result >= 0 and (nr in self._fails or (nr in self._takes and n.witness is not None)):
-            if len(self._answered) >= _REMEMBERED:
-                del self._answered[next(iter(self._answered))]
-            self._answered[n.tid] = _Answer(n, result, time.monotonic())
+            _remember(self._answered, _Answer(n, result, time.monotonic()))
 
     def result_for(self, n: "Notification") -> int | None:
         """The result of the same task's last call, if it never got that and this is the restart; else None.
@@ -123,6 +121,13 @@ class Restarts:
         restart = (n.ip - frame.instruction, n.nr, frame.number_at)
         interruption = (n.ip, -errno.EINTR, frame.result_at)
         return any(_find(stack, pointer, *what) for what in (restart, interruption))
+
+
+def _remember(answers: dict[int, _Answer], answer: _Answer) -> None:
+    """As its task's last; the oldest goes where there are too many."""
+    if len(answers) >= _REMEMBERED:
+        del answers[next(iter(answers))]
+    answers[answer.n.tid] = answer
 
 
 def _testifies(n: "Notification") -> bool:

@@ -23,6 +23,7 @@ log = logging.getLogger("nuse.shim")
 
 CONTINUE = 1 << 62  # a handler's result: the kernel is to do it
 A_MOMENT = 0.001  # seconds
+WAITING_UNSEEN = 16  # blocked calls that are not looked after: each may be that of a task that died
 LATER = None  # a handler's result: answered already, or when something happens
 _INT = struct.Struct("=i")
 
@@ -60,6 +61,7 @@ class Session:
         self.calls = 0
         self._handlers = handlers
         self._restarts = Restarts()
+        self._look_at = WAITING_UNSEEN
         hub.loop.add_reader(self.listener.watched, self._on_readable)
 
     def _on_readable(self) -> None:
@@ -74,6 +76,19 @@ class Session:
         """Handle a notification once more that could not be answered at first."""
         if not self.closed.done() and self.listener.valid(n.id):
             self._serve(n)
+
+    def wait(self, pending: "Pending") -> None:
+        """One more blocked call. The death of a task that waits is told by nobody, so now and then all are asked."""
+        if len(self.pending) >= self._look_at:
+            self.drop_dead()
+        self.pending[pending.n.tid] = pending
+
+    def drop_dead(self) -> None:
+        """Forget blocked calls that nobody waits for any more."""
+        for pending in list(self.pending.values()):
+            if not self.listener.valid(pending.n.id):
+                pending.drop()
+        self._look_at = max(WAITING_UNSEEN, 2 * len(self.pending))
 
     def _serve(self, n: Notification) -> None:
         older = self.pending.get(n.tid)

@@ -119,7 +119,7 @@ class Pending:
         self.success = 0  # what a connect that works answers
         self._waiting = waiting
         waiting.append(self)
-        session.pending[n.tid] = self
+        session.wait(self)
         self._timer = None if timeout is None else session.hub.loop.call_later(timeout, self.expire)
 
     def serve(self, *what: Any) -> None:

@@ -376,6 +376,8 @@ class StreamSocket(PlacedSocket):
         if self.phase in (SHUT, DEAD):
             return
         self.phase = DEAD
+        for waiting in list(self.waiting):  # died with it, or another thread closed it under them
+            waiting.finish(-errno.ECONNABORTED)
         if self.conn is not None:
             self.conn.owner = None
             if unread:

@@ -48,6 +48,8 @@ class Supervisor:
 
     def rows(self) -> list[dict[str, Any]]:
         """One for each process tree: who began it, how many of its calls stopped for us, how many of them wait now."""
+        for each in self.sessions:
+            each.drop_dead()
         return [
             {"pid": each.pid, "command": _command(each.pid), "calls": each.calls, "waiting": len(each.pending)}
             for each in self.sessions

@@ -64,6 +64,8 @@ class _Accept(Pending):
     def serve(self, *_what: Any) -> None:
         """A connection is queued: give it to this caller."""
         self.drop()
+        if not self.session.listener.valid(self.n.id):
+            return
         conn = self._sock.take()
         if conn is None:
             return

@@ -109,8 +109,8 @@ class Lab:
         assert status == 0, program.output
         return program.output
 
-    async def until(self, fact):
-        deadline = time.monotonic() + PATIENCE
+    async def until(self, fact, patience=PATIENCE):
+        deadline = time.monotonic() + patience
         while not (found := fact()):
             assert time.monotonic() < deadline, "\n".join(each.output for each in self.programs)
             await asyncio.sleep(0.005)
