@@ -130,6 +130,13 @@ def edges(steps, kernel, stack):
     return END if steps[-1][0] == "wait" and _only_polls(kernel[-1], stack, allowed) else None
 
 
+def edge_of_a_buffer(steps, kernel, stack):
+    """Setting SO_SNDBUF wakes writers on Linux, which is an edge of whatever the socket polls."""
+    resized = any(step[0] == "set" and step[2:4] == [1, 7] for step in steps)
+    fewer = set(stack[1].split()) < set(kernel[-1][1].split())
+    return END if steps[-1][0] == "wait" and resized and fewer else None
+
+
 def choice(steps, kernel, stack):
     """Which one of several sockets on a port gets a datagram or a connection is decided by a secret hash."""
     several = any(step[0] == "set" and step[2:4] in ([1, 2], [1, 15]) for step in steps)
@@ -221,6 +228,7 @@ RULES = (
     fresh_shutdown,
     renewed,
     edges,
+    edge_of_a_buffer,
     choice,
     late_refusal,
     fionread,
