@@ -27,7 +27,7 @@ from nuse.shim.sock import Pending, Socket
 from nuse.shim.stream import CONNECTING, DEAD, ESTABLISHED, FRESH, SHUT_RD, SHUT_RDWR, SHUT_WR, StreamSocket
 from nuse.shim.syscalls_accept import sys_accept, sys_accept4
 from nuse.shim.syscalls_msg import sys_recvfrom, sys_recvmmsg, sys_recvmsg, sys_sendmmsg, sys_sendmsg, sys_sendto
-from nuse.shim.syscalls_opt import sys_getsockopt, sys_ioctl, sys_setsockopt
+from nuse.shim.syscalls_opt import carrier_error, sys_getsockopt, sys_ioctl, sys_setsockopt
 from stack.errors import StackError
 from stack.ip.addr import is_multicast
 
@@ -223,9 +223,10 @@ def _connect_again(s: Session, n: Notification, sock: StreamSocket) -> int | Non
         return 0
     if sock.phase == DEAD and not (sock.conn and sock.connect_told):
         # A connect that nobody waited for failed, or worked and was reset: told once, then it may be tried again.
-        error = sock.take_error() or errno.ECONNABORTED
+        error = sock.take_error()
+        known = not carrier_error(s, n, sock)  # a plain read has told it
         _renew(s, n, sock)
-        return -error
+        return -(errno.ECONNABORTED if known or not error else error)
     return -errno.EISCONN
 
 

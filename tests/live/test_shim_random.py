@@ -50,6 +50,7 @@ FOUND = (  # what once differed, shrunk
     # a failed connect is told to sendmsg and recvmsg; so is one that worked and was reset before anybody asked
     [["socket", 0, "tcp", 4, False], ["connect", 0, ["lo", 2]], ["recv", 0, 5, "recvmsg", ""], ["error", 0]],
     [["socket", 0, "tcp", 4, False], ["connect", 0, ["lo", 2]], ["send", 0, 5, "sendmsg", ""], ["error", 0]],
+    [["socket", 1, "tcp", 4, False], ["connect", 1, ["lo", 1]], ["recv", 1, 2, "recv", ""], ["connect", 1, ["lo", 1]]],
     [*SERVER, ["socket", 1, "tcp", 4, False], ["connect", 1, ["lo", 1]], ["shutdown", 0, 2], ["connect", 1, ["lo", 1]]],
     [*SERVER, ["socket", 1, "tcp", 4, False], ["connect", 1, ["lo", 1]], ["shutdown", 1, 0], ["connect", 1, ["lo", 1]]],
     [*PAIR, ["shutdown", 2, 1], ["sendto", 2, 1, ["lo", 1], "oob"]],

@@ -160,3 +160,25 @@ def test_spawn_tells_the_namespace():
     os.close(child.listener_fd)
     os.close(child.pidfd)
     assert child.home == Path("/proc/self/ns/net").stat().st_ino
+
+
+@needs("chromium-headless-shell", "setpriv")
+def test_chromium_in_its_own_sandbox(tmp_path):
+    """Which root must not have: as a user, with namespaces and filters of its own round all that draws."""
+    (tmp_path / "page.html").write_text("<body><script>document.body.textContent = 'drawn ' + 6 * 7</script>")
+    for path in (tmp_path, *tmp_path.parents[:2]):
+        path.chmod(0o755)
+    profile = tmp_path / "profile"
+    profile.mkdir()
+    os.chown(profile, 65534, 65534)
+    browser = ("chromium-headless-shell", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--dump-dom")
+    as_nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", f"HOME={profile}")
+
+    async def scenario(lab):
+        lab.start(PYTHON, "-m", "http.server", "--bind", "127.0.0.1", "8000", "-d", tmp_path)
+        await lab.listening(8000)
+        url = "http://127.0.0.1:8000/page.html"
+        said = await lab.check_output(*as_nobody, *browser, f"--user-data-dir={profile}", url)
+        assert "<body>drawn 42</body>" in said
+
+    run_lab(scenario)
