@@ -52,9 +52,17 @@ def names_of(tid: int) -> tuple[str, ...]:
     return tuple(names)
 
 
-def verdict_at_birth(s: Session, n: "Notification", kind: int, proto: int) -> str | None:
-    """Whose socket() this is; None if the address will tell."""
-    return decide(s.policy.rules, kind_of(kind, proto), lambda: names_of(n.tid), "")
+def verdict_at_birth(s: Session, n: "Notification", family: int, kind: int, proto: int) -> str | None:
+    """Whose socket() this is; None if the address will tell.
+
+    Raises PermissionError if the address would tell too late that the kernel has no ping sockets for such a program,
+    by which programs know that they need a raw one.
+    """
+    word = kind_of(kind, proto)
+    verdict = decide(s.policy.rules, word, lambda: names_of(n.tid), "")
+    if verdict is None and word == "ping":
+        _socket(n, family, kind, proto).close()
+    return verdict
 
 
 def make(s: Session, n: "Notification", family: int, kind: int, flags: int, proto: int) -> int | None:

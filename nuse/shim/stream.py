@@ -338,11 +338,16 @@ class StreamSocket(PlacedSocket):
         else:
             self.conn.shutdown_read()
             self.program_half_closed()
-            self.hub.loop.call_later(AFTER_SHUTDOWN, self._finish_shut)
+            self.hub.loop.call_later(AFTER_SHUTDOWN, self._finish_shut, self.conn)
         self._leave()
 
-    def _finish_shut(self) -> None:
-        """After SHUT_RDWR: nothing is left to do for this connection but what TCP does by itself."""
+    def _finish_shut(self, conn: Any = None) -> None:
+        """After SHUT_RDWR: nothing is left to do for this connection but what TCP does by itself.
+
+        `conn` is the one that it was about when it was put off: the socket may have gone on without it.
+        """
+        if conn is not None and (conn is not self.conn or self.phase != SHUT):
+            return
         self.conn.owner = None
         self.conn.close()
         self.hub.wake()

@@ -55,7 +55,7 @@ def sys_socket(s: Session, n: Notification) -> int | None:
             return -errno.EPERM
     verdict: str | None = STACK
     if s.policy.rules:
-        verdict = verdict_at_birth(s, n, kind, proto)
+        verdict = verdict_at_birth(s, n, family, kind, proto)
         if verdict == KERNEL:
             return make_kernels(s, n, family, kind, flags, proto)
     v6 = family == socket.AF_INET6

@@ -156,8 +156,6 @@ def fionread(steps, kernel, stack):
         return None
     if kernel[-1][1] == "EINVAL":
         return END
-    if f"f{steps[-1][1]}=" in stack[2]:  # of a listener that was shut down, Linux counts sequence numbers left over
-        return SAME
     return SAME if f"u{steps[-1][1]}=" in stack[2] and int(kernel[-1][1]) < int(stack[1]) else None
 
 
@@ -185,9 +183,9 @@ def other_family(steps, kernel, stack):
 
 
 def dead_outq(steps, kernel, stack):
-    """Linux counts the SYN of a connection that was refused."""
+    """Linux counts the SYN of a connection that was refused, and sequence numbers that a disconnect steps over."""
     asked = steps[-1][0] == "ioctl" and steps[-1][2] == SIOCOUTQ
-    refused = any(line[0].startswith("connect") for line in kernel)
+    refused = any(line[0].startswith(("connect", "disconnect", "shutdown")) for line in kernel)
     return SAME if asked and refused and kernel[-1][1].isdigit() and stack[1] == "0" else None
 
 

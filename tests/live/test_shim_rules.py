@@ -266,3 +266,12 @@ def test_nothing_of_the_kernels_socket_stays_with_the_stack(netns, stack, mirror
         return [line for line in netns.run("ss", "-tnH").stdout.splitlines() if "ESTAB" in line]
 
     wait_until(lambda: not sockets())
+
+
+@needs("ping")
+@pytest.mark.parametrize("rule", ["kernel", "kernel ping", "kernel to 10.64.0.0/24", "stack"])
+def test_ping(netns, stack, rule):
+    """Also where the kernel has no ping sockets for it, so that it needs a raw one."""
+    ping = ("ping", "-c1", "-W5", "10.64.0.1")
+    assert "1 received" in netns.nuse("run", "--name", stack.name, "--rule", rule, "--", *ping).stdout
+    assert ("IcmpOutEchos" in stack.ask("nstat")) == (rule == "stack")
