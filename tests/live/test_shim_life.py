@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nuse.shim import abi, launch
+from nuse.shim import abi, launch, stream
 
 from .shim_lab import PATIENCE, PYTHON, run_lab
 
@@ -449,5 +449,28 @@ def test_who_waits_for_room_hears_of_a_reset(leaves):
     async def scenario(lab):
         said = await lab.check_output(PYTHON, "-c", FULL, *leaves)
         assert said.splitlines() == ["EPIPE", "polls True", *(() if leaves else ("ECONNRESET",))]
+
+    run_lab(scenario)
+
+
+def test_a_connection_that_was_shut_does_not_end_the_next_one(monkeypatch):
+    """The stack gives up a connection some time after SHUT_RDWR; by then the socket may have another."""
+    monkeypatch.setattr(stream, "AFTER_SHUTDOWN", 0.2)
+    script = """
+    import ctypes, socket, time
+    listening = socket.create_server(("127.0.0.1", 0))
+    client = socket.create_connection(listening.getsockname())
+    first, _ = listening.accept()
+    client.shutdown(socket.SHUT_RDWR)
+    ctypes.CDLL(None).connect(client.fileno(), bytes(16), 16)  # AF_UNSPEC
+    client.connect(listening.getsockname())
+    second, _ = listening.accept()
+    time.sleep(0.5)
+    client.sendall(b"text")
+    print(second.recv(99))
+    """
+
+    async def scenario(lab):
+        assert await lab.check_output(PYTHON, "-c", textwrap.dedent(script)) == "b'text'\n"
 
     run_lab(scenario)
