@@ -1,6 +1,7 @@
 """What all carriers of one stack share: the driver, the poller, the table of sockets, the copies of descriptors."""
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from nuse.shim.fdtable import Tasks
@@ -29,6 +30,7 @@ class Hub:
         self.tasks = Tasks()
         self.sockets: dict[str, Socket] = {}
         self._dead: OrderedDict[str, None] = OrderedDict()
+        self._turns: deque[Callable[[], None]] = deque()
 
     @property
     def stack(self) -> Any:
@@ -42,6 +44,20 @@ class Hub:
     def wake(self) -> None:
         """A verb was called: packets may be due."""
         self.driver.wake()
+
+    def in_turn(self, work: Callable[[], None]) -> None:
+        """Do a piece of long work at one of the loop's next turns: one piece of all such a turn, in their order."""
+        self._turns.append(work)
+        if len(self._turns) == 1:
+            self.loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        try:
+            self._turns[0]()
+        finally:
+            self._turns.popleft()
+            if self._turns:
+                self.loop.call_soon(self._take_turn)
 
     def add(self, sock: "Socket") -> None:
         """A new carrier."""

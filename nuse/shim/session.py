@@ -113,8 +113,12 @@ class Session:
         """Answer a call whose work is done; if a signal interrupted it, its restart will get the result."""
         if self.reply(n, result):
             return True
-        self._restarts.lost(n, result)
+        self.unanswered(n, result)
         return False
+
+    def unanswered(self, n: Notification, result: int) -> None:
+        """A call had this result when a signal interrupted it."""
+        self._restarts.lost(n, result)
 
     def reply(self, n: Notification, result: int) -> bool:
         """Answer a call; False if nobody waits any more and the caller has to undo it."""

@@ -36,6 +36,7 @@ from nuse.shim.urgent import send_urgent
 from stack.errors import StackError
 
 VLEN_MAX = 1024
+TURN = 16  # messages of one sendmmsg or recvmmsg that are served at a stretch: under a millisecond
 CONTROL_MAX = 131072  # net.core.optmem_max
 
 
@@ -185,19 +186,62 @@ def sys_sendmmsg(s: Session, n: Notification) -> int | None:
     if isinstance(sock, StreamSocket):
         return -errno.EPIPE if sock.phase in (FRESH, LISTENING) else CONTINUE
     assert isinstance(sock, DatagramSocket)
-    sent = 0
-    for at in range(n.args[1], n.args[1] + min(n.args[2] & 0xFFFFFFFF, VLEN_MAX) * MMSGHDR_LEN, MMSGHDR_LEN):
+    done, more = _send_some(s, n, sock, flags, 0)
+    if more and done is not None:
+        _SendRest(s, n, sock, flags, done)
+        return LATER
+    return done
+
+
+def _send_some(s: Session, n: Notification, sock: DatagramSocket, flags: int, sent: int) -> tuple[int | None, bool]:
+    """A turn's worth of sendmmsg's messages, after those `sent`: (how many are sent now, whether more are to come)."""
+    count = min(n.args[2] & 0xFFFFFFFF, VLEN_MAX)
+    end = min(count, sent + TURN)
+    while sent < end:
+        at = n.args[1] + sent * MMSGHDR_LEN
         try:
             result = _send_message(s, n, sock, at, flags)
             if result is LATER or result == CONTINUE:  # only the first can be: the kernel sends all
-                return result
+                return result, False
             s.write_int(n, at + MMSG_LEN_AT, result)
-        except OSError:
+        except (OSError, Interrupted):
             if not sent:
                 raise
-            break
+            return sent, False
         sent += 1
-    return sent
+    return sent, sent < count
+
+
+class _SendRest(Pending):
+    """The rest of a long sendmmsg. Between two turns of it everybody else has one.
+
+    An interruption ends it with what was sent, which Linux does not have to do as it sends at a stretch.
+    """
+
+    __slots__ = ("_flags", "_sent", "_sock")
+
+    def __init__(self, s: Session, n: Notification, sock: DatagramSocket, flags: int, sent: int) -> None:
+        super().__init__(s, n, [], None, 0)
+        self._sock = sock
+        self._flags = flags
+        self._sent = sent
+        s.hub.in_turn(self._go_on)
+
+    def drop(self) -> None:
+        """The call was interrupted; its restart gets this result."""
+        super().drop()
+        self.session.unanswered(self.n, self._sent)
+
+    def _go_on(self) -> None:
+        if self.session.pending.get(self.n.tid) is not self:
+            return
+        sent, more = _send_some(self.session, self.n, self._sock, self._flags, self._sent)
+        self._sent = sent or self._sent
+        if more:
+            self.session.hub.in_turn(self._go_on)
+        else:
+            super().drop()
+            self.session.answer(self.n, self._sent)
 
 
 # ---------------------------------------------------------------------- receiving
@@ -317,7 +361,7 @@ def sys_recvmsg(s: Session, n: Notification) -> int | None:
 
 
 def sys_recvmmsg(s: Session, n: Notification) -> int | None:
-    """recvmmsg(fd, mmsghdrs, count, flags, timeout): all that is there; it waits for the first only."""
+    """recvmmsg(fd, mmsghdrs, count, flags, timeout): a turn's worth of what is there; waits for the first only."""
     sock = s.socket_of(n)
     if sock is None:
         return CONTINUE
@@ -326,7 +370,7 @@ def sys_recvmmsg(s: Session, n: Notification) -> int | None:
         return _receive_stream(s, n, sock, flags)
     assert isinstance(sock, DatagramSocket)
     received = 0
-    for at in range(n.args[1], n.args[1] + min(n.args[2] & 0xFFFFFFFF, VLEN_MAX) * MMSGHDR_LEN, MMSGHDR_LEN):
+    for at in range(n.args[1], n.args[1] + min(n.args[2] & 0xFFFFFFFF, TURN) * MMSGHDR_LEN, MMSGHDR_LEN):
         wait = 0 if not received else MSG_DONTWAIT
         try:
             message = read_message(s, n, at)
