@@ -4,12 +4,14 @@ With IFF_VNET_HDR each packet carries a virtio_net_hdr, and TUNSETOFFLOAD tells 
 to 64 KB whose payload checksum nobody computed. That is the stack's speed: Python's cost is per packet, not per byte.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
 import re
 import socket
 import struct
+from array import array
 from collections.abc import Sequence
 
 import pytun
@@ -23,7 +25,8 @@ TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN, TUN_F_USO4, TUN_F_USO6 = 0x01
 OFFLOAD_TCP = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN
 OFFLOAD_ALL = OFFLOAD_TCP | TUN_F_USO4 | TUN_F_USO6  # USO: Linux 6.2
 
-SIOCSIFTXQLEN = 0x8943
+SIOCSIFTXQLEN, SIOCETHTOOL = 0x8943, 0x8946
+ETHTOOL_GLINK = 0x0A
 TX_QUEUE = 10_000  # packets; the kernel's 500 overflow under one bulk sender
 LARGEST = VNET_LEN + IP_MAX  # what the kernel hands over is at most one IP packet long
 BIG_TCP_SINCE = (6, 3)  # Linux that takes IPv4 packets of more than 64 KB (total length 0) from a device
@@ -65,6 +68,7 @@ class Tun:
             os.set_blocking(self._fd, False)
             os.set_inheritable(self._fd, False)
             _set_queue(self.name, queue_len)
+            _settle(self.name)
         except OSError:
             self.close()
             raise
@@ -134,6 +138,18 @@ def _set_queue(name: str, length: int) -> None:
             fcntl.ioctl(sock, SIOCSIFTXQLEN, request)
         except OSError:
             return
+
+
+def _settle(name: str) -> None:
+    """Wait until the kernel sends on it: who asks for its carrier is answered when the link watcher has seen it.
+
+    Opening gave it a carrier, but until that worker has run, the kernel drops what it has for the device: the answer to
+    a first SYN, on a busy host. Before Linux 6.8 the question waits for nothing.
+    """
+    question = array("I", (ETHTOOL_GLINK, 0))
+    request = struct.pack("16sP16x", name.encode(), question.buffer_info()[0])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
+        fcntl.ioctl(sock, SIOCETHTOOL, request)
 
 
 def _explain(name: str, exc: OSError) -> TunError:
