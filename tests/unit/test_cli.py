@@ -1,6 +1,7 @@
 """The command line without a stack: grammar, help, refusals. What needs root is in tests/live/test_cli.py."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -164,11 +165,28 @@ def test_exit_status_is_the_programs(script, status):
     assert parent_of("sh", "-c", script).wait(timeout=20) == status
 
 
-def test_a_signal_to_us_alone_goes_on_to_the_program():
-    with parent_of("sh", "-c", "trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done", stdout=-1) as process:
+@pytest.mark.parametrize("name", ["TERM", "HUP", "INT", "QUIT"])
+def test_a_signal_to_us_alone_goes_on_to_the_program(name):
+    with parent_of("sh", "-c", f"trap 'exit 9' {name}; echo ready; while :; do sleep 0.05; done", stdout=-1) as process:
         assert process.stdout.readline() == b"ready\n"
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.Signals[f"SIG{name}"])
         assert process.wait(timeout=20) == 9
+
+
+def test_a_terminals_interrupt_is_not_sent_twice():
+    script = "import signal, sys; signal.signal(2, lambda *_: print('int', flush=True)); print('ready', flush=True)"
+    script += "\nwhile (line := sys.stdin.readline()) != 'end\\n': print(line, flush=True)"
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-c", PARENT, sys.executable, "-c", script])
+    with os.fdopen(terminal, "r+b", buffering=0) as screen:
+        said = b""
+        for wanted, key in ((b"ready", b"\x03"), (b"int", b"go on\n"), (b"go on\r\n\r\n", b"end\n")):
+            while wanted not in said:
+                said += screen.read(1000)
+            screen.write(key)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert said.count(b"int") == 1
 
 
 def test_an_interrupt_is_for_the_program_to_decide():
