@@ -267,6 +267,8 @@ class DatagramSocket(Socket):
             self.send_pending()
         if self.shut_write:
             raise StackError(errno.EPIPE, "shut down")
+        if self.is_udp and dest is not None and not dest[1]:
+            raise StackError(errno.EINVAL, "to port 0")
         if self.error:
             raise StackError(self.take_error(), "an earlier datagram was answered with an error")
         self.endpoint.sendto(data, dest, self.hub.now(), control)
@@ -327,7 +329,9 @@ class DatagramSocket(Socket):
         self.hub.wake()
 
     def leave(self) -> None:
-        """The program has a socket of the kernel in its place."""
+        """The program has a socket of the kernel in its place; who waits goes on waiting there."""
+        for waiting in list(self.waiting):
+            waiting.hand_on()
         self._closed()
 
     def kill(self) -> None:

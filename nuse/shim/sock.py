@@ -139,6 +139,11 @@ class Pending:
         self.drop()
         return self.session.reply(self.n, value)
 
+    def hand_on(self) -> None:
+        """The kernel is to do the call."""
+        self.drop()
+        self.session.listener.cont(self.n.id)
+
     def drop(self) -> None:
         """Wait no longer, without an answer."""
         if self._timer is not None:

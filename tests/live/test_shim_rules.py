@@ -183,6 +183,26 @@ def test_what_was_set_before_is_set_after():
     run_lab(scenario)
 
 
+def test_who_waits_goes_on_waiting():
+    """A thread in recvfrom while another sends the first datagram, which settles that the kernel has the socket."""
+    script = """
+import socket, sys, threading, time
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.bind(("127.0.0.1", 0))
+thread = threading.Thread(target=lambda: print(sock.recvfrom(99)[0]))
+thread.start()
+time.sleep(0.3)
+sock.sendto(b"text", sock.getsockname())
+thread.join()
+"""
+
+    async def scenario(lab):
+        assert await lab.check_output(PYTHON, "-c", script, rules=["kernel udp to 127.0.0.1"]) == "b'text'\n"
+        assert not list(lab.stack.udp.endpoints())
+
+    run_lab(scenario)
+
+
 @needs("curl")
 def test_loopback_of_the_kernel():
     async def scenario(lab):

@@ -118,6 +118,8 @@ def test_toml_says_everything_the_command_line_does(tmp_path):
         mode = "off"
         [shim]
         netns = "host"
+        rules = ["kernel to 10.0.0.0/8", "mptcp"]
+        loopback = "kernel"
         [gateway]
         enabled = false
         [debug]
@@ -127,6 +129,7 @@ def test_toml_says_everything_the_command_line_does(tmp_path):
     assert (config.name, config.offload, config.mptcp, config.run_netns, config.log) == (
         "lab", False, "off", "host", "debug",
     )  # fmt: skip
+    assert (config.rules, config.loopback) == (["kernel to 10.0.0.0/8", "mptcp"], "kernel")
     assert [link.name for link in config.links] == ["tun4", "tun5", "tun6"]
     assert (config.links[0].mtu, config.links[0].backup, config.links[0].impair) == (1400, True, "delay 20ms")
     assert len(config.links[1].stack) == 2
@@ -147,6 +150,9 @@ def test_toml_says_everything_the_command_line_does(tmp_path):
         ("[stack]\nname = 'a/b'", "not a name for a stack"),
         ("[stack]\ncc = 'vegas'", "none of cubic, reno"),
         ("[mptcp]\nmode = 'maybe'", "none of auto, on, off"),
+        ("[shim]\nrules = 'kernel'", "a list of rules belongs here"),
+        ("[shim]\nrules = ['kernel', 'kernel by udp']", "rule 'kernel by udp': 'by' is none of tcp, udp"),
+        ("[shim]\nloopback = 'host'", "none of stack, kernel"),
         ("[gateway]\nenabled = true", "no gateway in this version"),
         ("[debug]\nlog = 'loud'", "none of debug, info"),
         ("[[link]]\nname='tun0'\nimpair='dealy 20ms'", "tun0"),
