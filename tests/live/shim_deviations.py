@@ -147,8 +147,8 @@ def choice(steps, kernel, stack):
 
 
 def late_refusal(steps, kernel, stack):
-    """A plain send is native, so it tells of no error that an earlier datagram met."""
-    if steps[-1][0] == "send" and kernel[-1][1] == "ECONNREFUSED" and stack[1].isdigit():
+    """A plain send is native, so it tells of no error that an earlier datagram met, and not that the peer's port is 0."""
+    if steps[-1][0] == "send" and kernel[-1][1] in ("ECONNREFUSED", "EINVAL") and stack[1].isdigit():
         return END
     return None
 
