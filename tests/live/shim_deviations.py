@@ -147,7 +147,7 @@ def choice(steps, kernel, stack):
 
 
 def late_refusal(steps, kernel, stack):
-    """A plain send is native, so it tells of no error that an earlier datagram met, and not that the peer's port is 0."""
+    """A plain send is native, so it tells neither of an error that an earlier datagram met nor of a port 0."""
     if steps[-1][0] == "send" and kernel[-1][1] in ("ECONNREFUSED", "EINVAL") and stack[1].isdigit():
         return END
     return None
