@@ -267,9 +267,8 @@ class DatagramSocket(Socket):
             self.send_pending()
         if self.shut_write:
             raise StackError(errno.EPIPE, "shut down")
-        if self.is_udp and dest is not None and not dest[1]:
-            raise StackError(errno.EINVAL, "to port 0")
-        if self.error:
+        nowhere = self.is_udp and dest is not None and not dest[1]  # which is told first
+        if self.error and not nowhere:
             raise StackError(self.take_error(), "an earlier datagram was answered with an error")
         self.endpoint.sendto(data, dest, self.hub.now(), control)
         self.hub.wake()
