@@ -62,7 +62,7 @@ class StreamSocket(PlacedSocket):
         self.mptcp = False  # it connects and listens with MPTCP: asked for it, or was upgraded
         self.connect_told = False  # a connect() has returned 0 for this connection
         self.shut_write = False  # the program did SHUT_WR
-        self.shut_both = False  # it did SHUT_RDWR
+        self.shut_both = False  # it did SHUT_RDWR, or both
         self.fin_waits = False  # for the end of the handshake
         self.tokens = 0  # bytes in the carrier, one for each connection to accept
         self.returned: deque[Any] = deque()  # accepted from the stack, but no program took them
@@ -150,7 +150,7 @@ class StreamSocket(PlacedSocket):
         if how != SHUT_WR:
             self.pump.discard = True
         self.shut_write = self.shut_write or how != SHUT_RD
-        self.shut_both = self.shut_both or how == SHUT_RDWR
+        self.shut_both = self.shut_both or (self.shut_write and self.pump.discard)  # in one call or in two
         return True
 
     @property

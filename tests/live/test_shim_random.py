@@ -30,6 +30,7 @@ FOUND = (  # what once differed, shrunk
     [UDP6, ["connect", 0, ["lo", 1]], ["sendto", 0, 5, ["mapped", 2], ""]],
     [UDP, ["connect", 0, ["lo", 1]], ["send", 0, 1, "send", ""], ["sendto", 0, 1, ["lo", 0], ""], ["error", 0]],
     [UDP, ["sendto", 0, 1, ["lo", 0], ""], ["connect", 0, ["slot", 0]], ["sockname", 0]],
+    [*PAIR, ["shutdown", 1, 0], ["shutdown", 1, 1], ["set", 1, 0, 1, 16], ["sockname", 1]],
     # a reset after the peer's FIN: reads still end well
     [*PAIR, ["send", 2, 5, "send", ""], ["close", 2], ["send", 1, 1, "send", ""], ["recv", 1, 9, "recv", ""],
      ["recv", 1, 9, "recv", ""], ["error", 1], ["error", 1], ["send", 1, 1, "send", ""]],
