@@ -63,6 +63,16 @@ def masks(steps, kernel, stack):
     return (END if low_water else SAME) if _only_polls(kernel[-1], stack, allowed) else None
 
 
+def reset_after_shutdown(steps, kernel, stack):
+    """A reset after the program's SHUT_WR: what shows ERR is a byte that it wrote and nobody read."""
+    shut = any(step[0] == "shutdown" and step[2] == 1 for step in steps)
+
+    def allowed(socket, theirs, ours):
+        return _fresh(socket, theirs, ours) or (socket[0] == "t" and theirs - ours == {"ERR"} and ours < theirs)
+
+    return END if shut and _only_polls(kernel[-1], stack, allowed) else None
+
+
 def write_after_reset(steps, kernel, stack):
     """The first write after a reset that nobody has read of: it looks at the shutdown first."""
     told = kernel[-1][1] in ("ECONNRESET", "ECONNREFUSED", "ETIMEDOUT") and stack[1] == "EPIPE"
@@ -221,6 +231,7 @@ def fast_reuse(steps, kernel, stack):
 
 RULES = (
     masks,
+    reset_after_shutdown,
     write_after_reset,
     errno_of_reads,
     close_after_shutdown,
