@@ -6,6 +6,7 @@ import logging
 import os
 import struct
 from collections.abc import Callable
+from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from nuse.shim import memory, sockaddr
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("nuse.shim")
 
 CONTINUE = 1 << 62  # a handler's result: the kernel is to do it
+CALLS = 8  # served at a stretch after a long turn of the loop
+LONG_TURN = 300_000  # ns
 A_MOMENT = 0.001  # seconds
 WAITING_UNSEEN = 16  # blocked calls that are not looked after: each may be that of a task that died
 LATER = None  # a handler's result: answered already, or when something happens
@@ -63,15 +66,25 @@ class Session:
         self._handlers = handlers
         self._restarts = Restarts()
         self._look_at = WAITING_UNSEEN
+        self._looked = 0  # when calls were served last
         hub.loop.add_reader(self.listener.watched, self._on_readable)
 
     def _on_readable(self) -> None:
-        n = self.listener.receive()
-        if n is not None:
+        """Serve one call; several where the loop's last turn was long, else data would starve calls."""
+        now = monotonic_ns()
+        late = now - self._looked > LONG_TURN
+        for served in range(CALLS if late else 1):
+            n = self.listener.receive()
+            if n is None:
+                if not served and self.listener.hung_up():
+                    self.close()
+                    return
+                break
             self.calls += 1
             self._serve(n)
-        elif self.listener.hung_up():
-            self.close()
+            if self.closed.done():
+                return
+        self._looked = monotonic_ns() if late else now
 
     def again(self, n: Notification) -> None:
         """Handle a notification once more that could not be answered at first."""

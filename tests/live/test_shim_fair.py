@@ -3,19 +3,22 @@
 Counted and not timed: what is done for the flood while the other program is known to wait for its answer.
 """
 
+import itertools
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from nuse.loop import monotonic_ns
 from nuse.shim import abi
+from nuse.shim.session import CALLS, LONG_TURN
 
 from .shim_lab import run_lab
 
 SOURCE = Path(__file__).parent / "shim_scripts" / "flood.c"
 THREADS = 4
-CALLS = 300
-SOON = 2 * THREADS  # calls or pieces of long ones that may come first
+COUNT = 300  # of the victim's calls
+SOON = 2 * CALLS  # calls or pieces of long ones that may come first
 GETSOCKNAME = abi.native().calls["getsockname"]
 
 
@@ -69,10 +72,10 @@ def test_who_waits_has_its_turn_soon(flood, kind):
         watch = Watch(lab)
         flooding = lab.start(flood, kind, THREADS)
         await lab.until(lambda: flooding.session.calls > 2 * THREADS)
-        victim = lab.start(flood, "name", 1, CALLS)
+        victim = lab.start(flood, "name", 1, COUNT)
         watch.victim = victim.pid
         assert await victim.wait() == 0
-        assert watch.turns == CALLS
+        assert watch.turns == COUNT
         assert watch.worst <= SOON
 
     run_lab(scenario)
@@ -82,5 +85,29 @@ def test_a_long_sendmmsg_sends_all(flood):
     async def scenario(lab):
         assert await lab.start(flood, "many", 1, 3).wait() == 0
         assert lab.stack.mib.UdpOutDatagrams == 3 * 1024
+
+    run_lab(scenario)
+
+
+def test_after_a_long_turn_of_the_loop_several_calls_are_served(flood):
+    """Else each turn that data make long lets one call through, and hundreds of new connections wait for seconds."""
+
+    async def scenario(lab):
+        flooding = lab.start(flood, "name", 4 * CALLS)
+        await lab.until(lambda: flooding.session.calls > 4 * CALLS)
+        seen = [flooding.session.calls]
+
+        def work():
+            begun = monotonic_ns()
+            while monotonic_ns() - begun < 2 * LONG_TURN:
+                pass
+            seen.append(flooding.session.calls)
+            if len(seen) < 100:
+                lab.driver.loop.call_soon(work)
+
+        work()
+        await lab.until(lambda: len(seen) == 100)
+        served = [after - before for before, after in itertools.pairwise(seen)]
+        assert max(served) == CALLS
 
     run_lab(scenario)
