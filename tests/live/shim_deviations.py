@@ -116,9 +116,8 @@ def data_after_shutdown(steps, _kernel, _stack):
 def fresh_shutdown(steps, kernel, _stack):
     """shutdown() of a TCP socket never connected says ENOTCONN and shuts it on Linux; here it does nothing."""
     told = any(line[0].startswith("shutdown") and line[1] == "ENOTCONN" for line in kernel)
-    connected = told and steps[-1][0] == "connect" and kernel[-1][1] == "ECONNABORTED"
-    if connected and steps[-1][2] == ["slot", steps[-1][1]]:
-        return END  # shut, it cannot even connect to itself
+    if told and steps[-1][0] == "connect" and kernel[-1][1] in ("ECONNABORTED", "EINVAL"):
+        return END  # shut, it cannot even connect to itself, nor is told why an earlier connect failed
     shut = any(bits == SHUT for line in kernel for name, bits in _masks(line[2]).items() if name[0] == "f")
     return END if told and shut else None
 
