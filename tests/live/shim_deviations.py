@@ -64,8 +64,11 @@ def masks(steps, kernel, stack):
 
 
 def reset_after_shutdown(steps, kernel, stack):
-    """A reset after the program's SHUT_WR: what shows ERR is a byte that it wrote and nobody read."""
-    shut = any(step[0] == "shutdown" and step[2] == 1 for step in steps)
+    """A reset after the program's SHUT_WR: what shows ERR is a byte that it wrote and nobody read.
+
+    And MSG_WAITALL, which wants more than came before a reset, takes the error with it.
+    """
+    shut = any(step[0] == "shutdown" and step[2] == 1 for step in steps) or "waitall" in str(steps[-1])
 
     def allowed(socket, theirs, ours):
         return _fresh(socket, theirs, ours) or (socket[0] == "t" and theirs - ours == {"ERR"} and ours < theirs)
