@@ -75,14 +75,15 @@ class MptcpHost:
         sub = self._first_subflow(meta)
         key = self.tokens.claim(meta) if self.sysctl.enabled else None
         meta.take_local_key(key or self.draw(8))
+        plain = ""
         if not self.sysctl.enabled:
-            meta.fall_back("net.mptcp.enabled is 0")
+            plain = "net.mptcp.enabled is 0"
         elif key is None:
             self.mib.MPTcpExtMPFallbackTokenInit += 1
-            meta.fall_back("no free token")
+            plain = "no free token"
         elif self.blackholes.active(now):
             self.mib.MPTcpExtMPCapableSYNTXDisabled += 1
-            meta.fall_back("SYNs with MPTCP vanished here lately (net.mptcp.blackhole_timeout)")
+            plain = "SYNs with MPTCP vanished here lately (net.mptcp.blackhole_timeout)"
         try:
             first = meta.subflow_options()
             first.fastopen_connect = options.fastopen_connect
@@ -98,6 +99,8 @@ class MptcpHost:
         except StackError:
             self.forget(meta)
             raise
+        if plain:
+            meta.fall_back(plain)  # not before there are addresses, which the event log asks for
         if data:
             meta.tx.queue.append(data)
             fastopen.offer(meta, sub)
