@@ -57,6 +57,7 @@ class StreamTransport(asyncio.Transport):
         self._eof_written = self._eof_received = False
         self._closing = self._lost = self._begun = False
         self._failure: OSError | None = None  # the connection is dead, but what it brought is not all read
+        self._over = False  # it ended well, and the same holds
         self._names = (show_for_asyncio(conn.local), show_for_asyncio(conn.remote))
         self.set_protocol(protocol)
         conn.set_option("nodelay", True)
@@ -94,8 +95,11 @@ class StreamTransport(asyncio.Transport):
             else:
                 self._connection_failed(self._failure)
         elif mask & CLOSED:
-            self._read()
-            self._lose(None)
+            self._over = True
+            if self._begun:
+                self._read()
+            else:
+                self._lose(None)
 
     def _connection_failed(self, exc: OSError) -> None:
         if self._connected is not None and not self._connected.done():
@@ -130,6 +134,9 @@ class StreamTransport(asyncio.Transport):
                 self._connection_failed(self._failure)
         elif conn.peer_closed and not conn.readable and not self._read_paused and not self._closing:
             self._receive_eof()
+        all_told = not conn.readable and (self._eof_received or not conn.peer_closed)
+        if self._over and (self._closing or all_told):
+            self._lose(None)
 
     def _fill_buffer(self, protocol: asyncio.BufferedProtocol) -> None:
         """As _read, for a protocol that has its own buffer."""
@@ -172,7 +179,7 @@ class StreamTransport(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self._eof_written:
             raise RuntimeError("Cannot call write() after write_eof()")
-        if not data or self._closing or self._lost:
+        if not data or self._closing or self._lost or self._over:
             return
         if not isinstance(data, bytes):
             data = bytes(data)  # the connection keeps it, and the caller may change it

@@ -15,6 +15,7 @@ import kit.duo
 from kit.duo import A4, A6, B4, B6, duo, echo
 from nuse.aio import Network
 from nuse.names import resolve
+from stack.tcp.state import State
 
 
 @pytest.fixture(autouse=True, params=[False, True], ids=["tcp", "mptcp"])
@@ -241,6 +242,26 @@ def test_text_before_a_reset_waits_for_a_paused_reader() -> None:
         server.transport.resume_reading()
         assert isinstance(await server.lost, ConnectionResetError)
         assert len(server.data) == 100_000
+
+    duo(scene)
+
+
+def test_the_end_of_a_connection_that_said_all_waits_for_a_paused_reader() -> None:
+    async def scene(a: Network, b: Network) -> None:
+        client, server = await connected(a, b)
+        client.transport.pause_reading()
+        server.transport.write(b"x" * 50_000)
+        server.keep_open = True
+        server.transport.write_eof()
+        conn = client.transport.get_extra_info("conn")
+        await until(lambda: conn.peer_closed)
+        client.transport.write_eof()  # both sides have said all: the connection is over
+        await until(lambda: conn.state is State.CLOSED)
+        assert client.log == ["made"]
+        client.transport.resume_reading()
+        assert await client.lost is None
+        assert client.log == ["made", "data", "eof", "lost"]
+        assert client.data == b"x" * 50_000
 
     duo(scene)
 
