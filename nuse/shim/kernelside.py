@@ -125,6 +125,21 @@ def hand_over(s: Session, n: "Notification", sock: "Socket") -> int | None:
     return CONTINUE
 
 
+def also_free(n: "Notification", sock: "Socket") -> bool:
+    """False if the kernel has the port in use that a socket took here: it could not be handed over with it."""
+    local = _bound(sock)
+    if local is None:
+        return True
+    family = socket.AF_INET6 if sock.v6 else socket.AF_INET
+    with _socket(n, family, sock.kind, sock.proto) as theirs:
+        _repeat_options(sock, theirs)
+        try:
+            theirs.bind((_text(local[0], sock.v6), local[1]))
+        except OSError as error:
+            return error.errno != errno.EADDRINUSE
+    return True
+
+
 def _bound(sock: "Socket") -> "SockAddr | None":
     """Where bind() put it."""
     if isinstance(sock, StreamSocket):

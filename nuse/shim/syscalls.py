@@ -14,7 +14,7 @@ from nuse.shim.compat import compat_socket, compat_socketcall
 from nuse.shim.datagram import DatagramSocket
 from nuse.shim.epolls import register_anew, registrations
 from nuse.shim.fdtable import descriptor_flags, socket_name
-from nuse.shim.kernelside import goes_to, hand_over, listens_at, verdict_at_birth
+from nuse.shim.kernelside import also_free, goes_to, hand_over, listens_at, verdict_at_birth
 from nuse.shim.kernelside import make as make_kernels
 from nuse.shim.mpopts import has_mptcp, upgrades
 from nuse.shim.notif import Notification
@@ -36,6 +36,7 @@ _TYPE_FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 CAP_NET_BIND_SERVICE, CAP_NET_RAW = 10, 13
 RAW_PROTOCOLS = 256
 FIRST_FREE_PORT = 1024
+PORT_TRIES = 64  # for a port that the kernel does not use either
 
 
 def sys_socket(s: Session, n: Notification) -> int | None:
@@ -111,24 +112,29 @@ def sys_bind(s: Session, n: Notification) -> int | None:
     if not sock.v6 and not _may_hold(s, addr[0]):  # looked at before EINVAL, where AF_INET6 does it after
         return -errno.EADDRNOTAVAIL
     try:
-        _bind(sock, addr)
+        _bind(s, n, sock, addr)
     except StackError as error:  # perhaps only a socket has the port whose close could not be seen
         if error.errno != errno.EADDRINUSE or not s.hub.reap(addr[1]):
             raise
-        _bind(sock, addr)
+        _bind(s, n, sock, addr)
     if len(addr[0]) == 16 and addr[0] != sockaddr.ANY6:
         keep_to_v6(sock)
     return 0
 
 
-def _bind(sock: Socket, addr: sockaddr.SockAddr) -> None:
+def _bind(s: Session, n: Notification, sock: Socket, addr: sockaddr.SockAddr) -> None:
     if isinstance(sock, DatagramSocket):
         sock.endpoint.bind(*addr, **reuse(sock))
         return
     assert isinstance(sock, StreamSocket)
     if not addr[1] and flag(sock, SOL_IP, IP_BIND_ADDRESS_NO_PORT):
         bind_address(sock, addr[0])
-    else:
+        return
+    sock.bind(addr, **reuse(sock))
+    for _ in range(PORT_TRIES if sock.unsettled and not addr[1] else 0):  # a chosen one serves whoever gets the socket
+        if also_free(n, sock):
+            return
+        sock.release_port()
         sock.bind(addr, **reuse(sock))
 
 

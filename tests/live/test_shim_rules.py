@@ -1,6 +1,7 @@
 """Which sockets are whose: by destination, port, program, per run and per stack; TCP or MPTCP; loopback."""
 
 import contextlib
+import socket
 import subprocess
 import sys
 
@@ -112,6 +113,27 @@ def test_a_listener_by_port():
         assert await lab.check_output(*FETCH, f"http://127.0.0.1:{port}/", rules=["kernel"]) == "kernel"
         assert not list(lab.stack.tcp.listeners())
         await on_the_stack(lab, rules=[f"kernel listen port {port}"])
+
+    run_lab(scenario)
+
+
+CHOSEN_PORTS = """
+import socket
+for _ in range(16):
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        print(sock.getsockname()[1], flush=True)
+"""
+
+
+def test_a_port_that_was_chosen_is_free_where_the_listener_goes():
+    async def scenario(lab):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            lab.stack.sysctl.ip_local_port_range = (port, port + 1)
+            ports = await lab.check_output(PYTHON, "-c", CHOSEN_PORTS, rules=["kernel listen 127.0.0.1"])
+            assert ports.split() == [str(port + 1)] * 16
 
     run_lab(scenario)
 
