@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from stack.tcp.conn import TcpConn
     from stack.tcp.info import TcpInfo
     from stack.tcp.listen import TcpListener
+    from stack.wire.tcp import Segment
 
 MAX_WHY = 64  # decisions remembered
 WATCH_FIRST = 10 * MSEC
@@ -376,6 +377,12 @@ class MptcpConn:
         self.remote_token = token(key)
         self.rx.start(idsn(key) + 1, self.host.stack.now)
 
+    def begin_without_key(self, first: int) -> None:
+        """The client never says its key, only that its data begins, and ends, at `first`: there will be no joins."""
+        self.host.mib.NuseMPCapableNoKey += 1
+        self.say("the client's key was lost, or never sent, before its DATA_FIN: no further subflows")
+        self.rx.start(first, self.host.stack.now)
+
     def take_local_key(self, key: bytes) -> None:
         """Ours."""
         self.key_local = key
@@ -395,6 +402,8 @@ class MptcpConn:
 
     def on_fully_established(self, now: Nanos) -> None:
         """The peer's DSS gets through: from here on there may be further subflows."""
+        if not self.key_remote:
+            return
         self.fully_established = True
         self.paths = self.host.pm.paths(self)
         self.paths.on_established(now)
@@ -508,6 +517,10 @@ class MptcpConn:
     def on_infinite_mapping(self, sub: Subflow, dsn: int, now: Nanos) -> None:
         """The peer speaks plain TCP from `dsn` on."""
         fallback.on_infinite(self, sub, dsn, now)
+
+    def end_without_key(self, sub: Subflow, seg: "Segment") -> None:
+        """Plain TCP, unless the client means MPTCP."""
+        fallback.end_without_key(self, sub, seg)
 
     def check(self) -> None:
         """Raise InvariantBroken if parts contradict one another."""

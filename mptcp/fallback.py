@@ -7,10 +7,11 @@ data is. From then on there are no options; FIN ends the stream, and the subflow
 import errno
 from typing import TYPE_CHECKING
 
-from mptcp import closing
-from mptcp.options import RST_EMPTCP
+from mptcp import closing, handshake, joins
+from mptcp.options import RST_EMPTCP, Dss
 from stack.tcp.state import SYN_SENT
 from stack.units import Nanos
+from stack.wire.tcp import Segment
 
 if TYPE_CHECKING:
     from mptcp.connection import MptcpConn
@@ -54,7 +55,7 @@ def fall_back(meta: "MptcpConn", why: str, now: Nanos) -> None:
     meta.say(f"fell back to TCP: {why}")
     meta.host.untoken(meta)
     meta.infinite_from = MAPPING_DUE if any(sub.heard for sub in meta.subflows) else NO_MAPPING
-    if not meta.key_remote:
+    if not meta.rx.first:
         meta.rx.start(0, now)  # there are no data sequence numbers; any will do
     if meta.paths is not None:
         meta.paths.close()
@@ -108,3 +109,17 @@ def on_infinite(meta: "MptcpConn", sub: "Subflow", dsn: int, now: Nanos) -> None
     meta.host.mib.MPTcpExtInfiniteMapRx += 1
     if allowed(meta, sub):
         fall_back(meta, "the peer sent an infinite mapping", now)
+
+
+def end_without_key(meta: "MptcpConn", sub: "Subflow", seg: Segment) -> None:
+    """A DATA_FIN all the same, from a client with text in its SYN that never said its key: it ends the stream.
+
+    Linux's client leaves the key out of its third ACK after it sent the SYN twice, and believes in Multipath TCP until
+    text or FIN comes without. Unless the end is taken as told, its server waits for it, and it for an answer.
+    """
+    conn = sub.conn
+    if meta.peer_closed or conn.tcb.rcv_nxt != conn.tcb.irs + 1 + sub.early_in:
+        return
+    if any(isinstance(each, Dss) and each.data_fin for each in handshake.mp_options(seg.unknown_options())):
+        meta.say("the client says DATA_FIN, but never said its key")
+        joins.on_fin(meta, sub, meta.host.stack.now)

@@ -19,6 +19,7 @@ from mptcp.options import (
     RST_EMPTCP,
     RST_EPROHIBIT,
     VERSION,
+    Dss,
     MpCapable,
     MpJoinAck,
     MpJoinSyn,
@@ -168,7 +169,7 @@ def on_third_ack(sub: "Subflow", conn: "TcpConn", seg: Segment, now: Nanos) -> b
     """True if it completes a join; a first subflow belongs to the listener whatever it says."""
     found = mp_options(seg.unknown_options()) if seg.options else []
     if sub.initial:
-        _capable_completes(sub, conn, found, now)
+        _capable_completes(sub, conn, seg, found, now)
         return False
     meta = sub.meta
     mib = meta.host.mib
@@ -191,11 +192,16 @@ def on_third_ack(sub: "Subflow", conn: "TcpConn", seg: Segment, now: Nanos) -> b
     return True
 
 
-def _capable_completes(sub: "Subflow", conn: "TcpConn", found: list[Option], now: Nanos) -> None:
+def _capable_completes(sub: "Subflow", conn: "TcpConn", seg: Segment, found: list[Option], now: Nanos) -> None:
     meta = sub.meta
     option = next((each for each in found if isinstance(each, MpCapable)), None)
     sound = option is not None and option.sender_key is not None and option.receiver_key == meta.key_local
     if option is None or option.sender_key is None or not sound:
+        end = _end_without_key(conn, seg, found)
+        if end is not None:
+            sub.joined = True
+            meta.begin_without_key(end)
+            return
         meta.host.mib.MPTcpExtMPCapableFallbackACK += 1
         if conn.established:  # on its SYN: the program has it already
             meta.fall_back("the client's third ACK had no usable MP_CAPABLE: a box strips it")
@@ -206,6 +212,19 @@ def _capable_completes(sub: "Subflow", conn: "TcpConn", found: list[Option], now
     meta.host.mib.MPTcpExtMPCapableACKRX += 1
     sub.joined = True
     meta.take_remote_key(option.sender_key)
+
+
+def _end_without_key(conn: "TcpConn", seg: Segment, found: list[Option]) -> int | None:
+    """The DSN of a DATA_FIN where the third ACK ought to be; None if there is none.
+
+    Linux's client says nothing else where its program shut down before the SYN-ACK came, as with text in the SYN; ours
+    has the two take turns, and either may be lost. Linux's server falls back, and both wait for ever for the end.
+    """
+    for each in found:
+        if isinstance(each, Dss) and each.data_fin and each.mapping is not None:
+            first = each.mapping.wide and each.mapping.length == 1 and seg.seq == conn.tcb.rcv_nxt
+            return each.mapping.dsn if first else None
+    return None
 
 
 def refuse(sub: "Subflow", conn: "TcpConn", reason: int, why: str) -> None:

@@ -1,7 +1,7 @@
 """Counters of Multipath TCP, named and ordered as `nstat -az` prints them on Linux 6.18.
 
 What is listed here is counted somewhere. Linux has some more, of which a few have no meaning here: its shared windows
-need no conflict to be told of, and TCP-MD5 there is none.
+need no conflict to be told of, and TCP-MD5 there is none. `Nuse…` is what it has no word for.
 """
 
 from dataclasses import dataclass
@@ -69,3 +69,4 @@ class MptcpMib:
     MPTcpExtMPCapableDataFallback: int = 0
     MPTcpExtDssFallback: int = 0
     MPTcpExtWinProbe: int = 0
+    NuseMPCapableNoKey: int = 0

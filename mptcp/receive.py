@@ -36,7 +36,7 @@ class Receive:
         self.meta = meta
         self.queue = RecvQueue(0)
         self.buffer = ReceiveBuffer(wanted or knobs.tcp_rmem[1], max(knobs.tcp_rmem[2], wanted), not wanted)
-        self.first = 0  # the first DSN with text
+        self.first = 0  # the first DSN with text; 0: not known
         self.right = 0  # how far the peer may send
         self.fin = NO_FIN  # DSN of the peer's DATA_FIN
         self.bytes = 0

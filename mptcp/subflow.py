@@ -178,7 +178,10 @@ class Subflow(TcpExtension):
             self.silent = False
             self.silences = 0
         if self.plain:
-            self.meta.tx.plain_progress(self, now)
+            meta = self.meta
+            meta.tx.plain_progress(self, now)
+            if meta.passive and not meta.key_remote and seg.options:
+                meta.end_without_key(self, seg)
         else:
             dss.take(self, conn, seg, now)
         return True

@@ -129,6 +129,12 @@ def swallows_syns(side: str, wire: int, packet: bytes) -> Sequence[bytes]:
     return [] if parts.flags & SYN and parts.has() else [packet]
 
 
+def swallows_keys(side: str, wire: int, packet: bytes) -> Sequence[bytes]:
+    """What would bring the client's key is lost."""
+    parts = take_apart(side, wire, packet)
+    return [] if side == "a" and parts.has(MP_CAPABLE) and not parts.flags & SYN else [packet]
+
+
 def splits(*, copy: bool) -> Box:
     """Segments are cut in two; the second half has the options too, or not."""
 

@@ -12,10 +12,12 @@ from kit.boxes import (
     splits,
     strips,
     strips_after,
+    swallows_keys,
     swallows_syns,
 )
 from kit.link import Link
-from kit.mesh import Mesh
+from kit.mesh import Mesh, addr
+from kit.pair import PORT
 from stack.units import MSEC, SEC
 from stack.wire.tcp import SYN
 
@@ -112,6 +114,38 @@ def test_a_small_text_without_mapping_does_not_wait_for_more():
     mesh.flush()
     assert mesh.run(lambda: server.readable == 15, SEC)
     assert "without a mapping" in server.fallback
+
+
+@pytest.mark.rfc("8684", "3.3.3")
+@pytest.mark.parametrize("size", [0, 100_000])
+def test_a_question_without_text_whose_key_is_lost_is_answered(size):
+    mesh = mesh_with(swallows_keys, wires=1)
+    where = addr("b", 0, False)
+    listener = mesh.host_b.listen(mesh.b.tcp.bind(bytes(4), PORT), 16)
+    client = mesh.host_a.connect((where, PORT), mesh.clock.now)
+    mesh.flush()
+    assert mesh.run(lambda: client.established, SEC)
+    client.shutdown()
+    mesh.flush()
+    servers = []
+    assert mesh.run(lambda: servers.append(listener.accept()) or servers[-1] is not None, SEC)
+    server = servers[-1]
+    assert mesh.run(lambda: server.peer_closed, SEC)
+    server.send(bytes(size))
+    server.close()
+    mesh.flush()
+
+    def take():
+        got.append(client.readable)
+        client.consume(client.readable)
+        mesh.flush()
+        return client.is_over
+
+    got = []
+    assert mesh.run(take, 2 * SEC)
+    assert sum(got) == size
+    assert client.fallback == ""
+    assert mesh.run(lambda: not list(mesh.host_b), SEC)
 
 
 def mapping_lost_once(before=b"question"):

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from kit.boxes import strips, take_apart
+from kit.boxes import strips, swallows_keys, take_apart
 from kit.link import Link
 from kit.mesh import Mesh, addr
 from kit.pair import PORT
@@ -247,3 +247,55 @@ def test_a_client_whose_syn_said_everything_ends_at_once(v6):
     scene.mesh.flush()
     scene.comes(client, REPLY)
     assert scene.mesh.run(lambda: client.is_over and server.is_over, SEC)
+
+
+def test_a_client_whose_syn_said_everything_and_whose_key_is_lost(v6):
+    """What Linux's client says too when its program shuts down before the SYN-ACK comes: DATA_FIN, and no key."""
+    scene = Scene(v6)
+    scene.with_cookie()
+    scene.mesh.box = swallows_keys
+    client = scene.connect()
+    assert scene.mesh.run(lambda: client.established, SEC)
+    client.shutdown()
+    scene.mesh.flush()
+    server = scene.accepted()
+    scene.comes(server, EARLY)
+    assert scene.mesh.run(lambda: server.peer_closed, SEC)
+    server.send(REPLY)
+    server.shutdown()
+    scene.mesh.flush()
+    scene.comes(client, REPLY)
+    assert scene.mesh.run(lambda: client.is_over and server.is_over, SEC)
+    assert (client.fallback, server.fallback) == ("", "")
+    assert server.key_remote == b""
+    assert not any(scene.joins)
+    scene.mesh.check()
+
+
+def test_a_client_that_leaves_out_its_key_and_says_data_fin_after_all(v6):
+    """As Linux's does where it sent the SYN twice: DSS in the third ACK, DATA_FIN in the next, the key in none."""
+    scene = Scene(v6)
+    scene.with_cookie()
+
+    def box(side, wire, packet):
+        parts = take_apart(side, wire, packet)
+        return [parts.strip().pack() if side == "a" and parts.has(MP_CAPABLE) and not parts.flags & SYN else packet]
+
+    scene.mesh.box = box
+    client = scene.connect()
+    server = scene.accepted()
+    assert scene.mesh.run(lambda: server.fallback, SEC)
+    client.shutdown()
+    scene.mesh.flush()
+    scene.comes(server, EARLY)
+    assert scene.mesh.run(lambda: server.peer_closed, SEC)
+    server.send(REPLY)
+    server.close()
+    scene.mesh.flush()
+    scene.comes(client, REPLY)
+    assert scene.mesh.run(lambda: client.peer_closed, SEC)
+    client.close()
+    scene.mesh.flush()
+    assert scene.mesh.run(lambda: client.ended, 5 * SEC)
+    assert (client.error, server.error) == (0, 0)
+    scene.mesh.check()

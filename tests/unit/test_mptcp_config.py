@@ -76,4 +76,4 @@ def test_counters_are_the_kernels_in_its_order():
     ours = [name for name, value in mib_items(MptcpMib()) if value == 0]
     assert [name for name in kernel if name in ours] == [name for name in ours if name in kernel]
     if "MPTcpExtWinProbe" in kernel:  # 6.18 or later: nothing that it lacks
-        assert not set(ours) - set(kernel)
+        assert not {name for name in ours if not name.startswith("Nuse")} - set(kernel)
