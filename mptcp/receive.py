@@ -39,12 +39,13 @@ class Receive:
         self.first = 0  # the first DSN with text; 0: not known
         self.right = 0  # how far the peer may send
         self.fin = NO_FIN  # DSN of the peer's DATA_FIN
+        self.told = 0  # the first DSN that the program has not heard of
         self.bytes = 0
         self.unmapped_at: Nanos = NEVER  # when patience with such text ends
 
     def start(self, first: int, now: Nanos) -> None:
         """The peer's key is known, so its first DSN is."""
-        self.first = self.queue.nxt = first
+        self.first = self.told = self.queue.nxt = first
         self.right = first + FIRST_WINDOW
         self.buffer.start(first, min(self.buffer.size, 65535), 0, 1460, now)
 
@@ -70,18 +71,16 @@ class Receive:
         if sub.plain:
             self._plain(sub, views, now)
             return
-        before = self.queue.nxt
         if len(views) == 1 and not sub.held:  # the usual: one segment, all of it under one mapping
             view = views[0]
             run = sub.runs.at(sub.held_seq)
             if run is not None and run.checksum is None and sub.held_seq + len(view) <= run.end:
                 self._place(run.dsn + sub.held_seq - run.start, view)
-                self._tell(before, now)
+                self._tell(now)
                 return
         sub.held += views
         sub.held_size += sum(map(len, views))
         self._sort(sub, now)
-        self._tell(before, now)
 
     def _sort(self, sub: "Subflow", now: Nanos) -> None:
         """What is held goes where its mappings say, as far as they are known."""
@@ -94,14 +93,14 @@ class Receive:
                 break
             else:
                 self._deliver(sub, run)
+        self._tell(now)
 
     def _plain(self, sub: "Subflow", views: list[memoryview], now: Nanos) -> None:
         if self.meta.peer_closed:
             return  # it said that there was no more
-        before = self.queue.nxt
         for view in views:
             self.queue.append(view)
-        self._tell(before, now)
+        self._tell(now)
 
     def release(self, sub: "Subflow", now: Nanos) -> None:
         """The connection fell back: what waited for a mapping needs none."""
@@ -137,10 +136,11 @@ class Receive:
             if not queue.insert(dsn, view):
                 mib.MPTcpExtDuplicateData += 1
 
-    def _tell(self, before: int, now: Nanos) -> None:
-        queue = self.queue
+    def _tell(self, now: Nanos) -> None:
+        queue, before = self.queue, self.told
         if queue.nxt == before:
             return
+        self.told = queue.nxt
         self.bytes += queue.nxt - before
         self.buffer.on_text(queue.nxt, queue.nxt - queue.readable, self.right - before, 1460, now)
         if len(queue.ready) > 64 and queue.truesize() > 2 * self.buffer.size:
@@ -226,6 +226,7 @@ class Receive:
     def _look_for_fin(self, now: Nanos) -> None:
         if self.fin == self.queue.nxt and not self.meta.peer_closed:
             self.queue.nxt += 1
+            self.told = self.queue.nxt
             self.meta.on_data_fin(now)
 
 

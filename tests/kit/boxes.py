@@ -10,7 +10,7 @@ from typing import Any
 from mptcp.options import KIND, MP_CAPABLE
 from stack.checksum import finish, ones_sum
 from stack.wire.tcp import ACK, FIN, PSH, RST, SYN
-from stack.wire.tcp_options import NOP, split_options
+from stack.wire.tcp_options import NOP, TIMESTAMPS, split_options
 
 IP = 10  # where the header begins, behind the virtio header
 Box = Callable[[str, int, bytes], Sequence[bytes]]
@@ -267,6 +267,46 @@ class Forgets:
         parts.fixed = parts.fixed[:13] + bytes((RST | ACK,)) + parts.fixed[14:]
         parts.text = b""
         return [parts.pack()]
+
+
+@dataclass(slots=True)
+class AcksEarly:
+    """A proxy for performance beside one of the two: it acknowledges the text of that side on one wire itself, long
+    before the text arrives, without any option but a timestamp, and passes it on."""
+
+    side: str
+    wire: int
+    inject: Callable[[str, int, bytes], None]  # (to, wire, packet)
+    armed: bool = True
+    acks: int = 0
+    nxt: int = 0
+    told: tuple[bytes, bytes] = b"", b""  # window and timestamp that the other side said last
+
+    def __call__(self, side: str, wire: int, packet: bytes) -> Sequence[bytes]:
+        if wire != self.wire:
+            return [packet]
+        parts = take_apart(side, wire, packet)
+        stamp = next((body[:4] for kind, body in parts.options if kind == TIMESTAMPS), b"")
+        if side != self.side:
+            self.told = parts.fixed[14:16], stamp
+            behind = self.nxt - int.from_bytes(parts.fixed[8:12], "big") & 0xFFFF_FFFF
+            if self.armed and not parts.flags & SYN and behind < 1 << 31:
+                return [parts.shifted(ack=behind).pack()]  # it never acknowledges less than it did
+        elif parts.flags & SYN:
+            self.nxt = parts.seq + 1 & 0xFFFF_FFFF
+        elif parts.text and parts.seq == self.nxt:
+            self.nxt = parts.seq + len(parts.text) & 0xFFFF_FFFF
+            if self.armed:
+                self.acks += 1
+                self.inject(side, wire, self._ack(parts, stamp))
+        return [packet]
+
+    def _ack(self, seen: Parts, stamp: bytes) -> bytes:
+        window, other = self.told
+        ip = seen.ip[: -2 * len(seen.src)] + seen.dst + seen.src
+        fixed = seen.fixed[2:4] + seen.fixed[:2] + seen.fixed[8:12] + self.nxt.to_bytes(4, "big")
+        options = [(TIMESTAMPS, other + stamp)] if stamp else []
+        return Parts("", self.wire, ip, fixed + bytes((0x50, ACK)) + window + bytes(4), options, b"").pack()
 
 
 def is_syn(parts: Parts) -> bool:

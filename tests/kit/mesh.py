@@ -103,6 +103,11 @@ class Mesh(Stepping):
                 self._order += 1
                 heappush(self._flying, (arrival, self._order, "b" if name == "a" else "a", wire, copy))
 
+    def inject(self, to: str, wire: int, packet: bytes) -> None:
+        """A packet that a box made up arrives."""
+        self._order += 1
+        heappush(self._flying, (self.clock.now, self._order, to, wire, packet))
+
     def step(self) -> bool:
         """One event: an arrival, or a deadline of either stack. False if nothing will ever happen again."""
         due = [when for stack in (self.a, self.b) if (when := stack.poll_timeout()) is not None]

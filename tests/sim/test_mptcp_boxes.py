@@ -3,6 +3,7 @@
 import pytest
 
 from kit.boxes import (
+    AcksEarly,
     coalesces,
     is_syn,
     is_syn_ack,
@@ -197,6 +198,46 @@ def test_boxes_that_change_the_shape_alone_do_no_harm(name, wires, v6):
     assert right
     assert (client.fallback, server.fallback) == ("", "")
     assert all(mesh.carried)
+
+
+def proxied(side, wires, **common):
+    """Wire 0 leads through a proxy that acknowledges a side's text before it arrives; its queue has no end."""
+    mesh = Mesh([Link(rate=50 * M, delay=10 * MSEC, seed=number) for number in range(wires)], offload=False, **common)
+    mesh.box = AcksEarly(side, 0, mesh.inject)
+    return mesh
+
+
+@pytest.mark.rfc("8684", "3.3.2")
+@pytest.mark.parametrize("v6", [False, True])
+@pytest.mark.parametrize("side", ["a", "b"])
+@pytest.mark.parametrize("stamps", ["0", "1"])
+def test_a_proxy_that_acknowledges_early_on_the_only_path(v6, side, stamps):
+    mesh = proxied(side, 1, v6=v6, sysctl={"net.ipv4.tcp_timestamps": stamps})
+    client, server, right = talk(mesh)
+    assert right
+    assert mesh.box.acks
+    assert NO_OPTIONS in (client if side == "a" else server).fallback
+    assert client.fallback
+    assert server.fallback
+    assert (client.rx.bytes, server.rx.bytes) == (300_000, 600_000)
+
+
+@pytest.mark.rfc("8684", "3.3.2")
+@pytest.mark.parametrize("v6", [False, True])
+@pytest.mark.parametrize("side", ["a", "b"])
+def test_what_a_proxy_acknowledged_and_lost_goes_over_the_other_path(v6, side):
+    mesh = proxied(side, 2, v6=v6)
+    mesh.box.armed = False
+    client, server = mesh.connect()
+    programs = mesh.programs(client, server, 3_000_000, 3_000_000)
+    assert mesh.run(lambda: client.extra_subflows and mesh.carried[1] > 500_000, 10 * SEC)
+    mesh.box.armed = True
+    assert mesh.run(lambda: mesh.box.acks > 200, 10 * SEC)
+    mesh.up[0] = False  # with megabytes in the proxy's queue that both senders believe delivered
+    assert mesh.run(lambda: all(program.finished for program in programs), 120 * SEC), (client.error, server.error)
+    for one, two in zip(programs, reversed(programs), strict=True):
+        assert one.digest.digest() == two.expected()
+    assert (client.fallback, server.fallback) == ("", "")
 
 
 @pytest.mark.parametrize("when", ["all", "all but SYNs", "text"])
