@@ -44,6 +44,13 @@ def embedded_mptcp(arena: Arena, offload: bool, pinned: bool) -> Iterator[str]:
 
 
 @contextmanager
+def embedded_64k(arena: Arena, offload: bool, pinned: bool) -> Iterator[str]:
+    """Plain TCP in packets no larger than a mapping of Multipath TCP can be: without BIG TCP."""
+    with serve_embedded(arena, arena.peer_ns, "benchtun0", "10.64.0.2", offload=offload, pinned=pinned, big=False):
+        yield "10.64.0.2"
+
+
+@contextmanager
 def shim(arena: Arena, offload: bool, pinned: bool) -> Iterator[str]:
     """peer.c, unmodified, under `nuse run`."""
     link = "benchtun1,stack=10.65.0.2/24,host=10.65.0.1/24"
@@ -60,6 +67,7 @@ MPTCP_VARIANTS = {
     "kernel mptcp": kernel_mptcp,
     "embedded": embedded,
     "embedded mptcp": embedded_mptcp,
+    "embedded 64 KB": embedded_64k,
 }
 
 
@@ -83,11 +91,13 @@ def serve_embedded(
     offload: bool = True,
     pinned: bool = False,
     mptcp: bool = False,
+    big: bool = True,
 ) -> Iterator[None]:
     """benchlib.embedded serves on a TUN device of a namespace."""
     command = [sys.executable, "-m", "benchlib.embedded", device, addr, str(PORT)]
     command += [] if offload else ["--no-offload"]
     command += ["--mptcp"] if mptcp else []
+    command += [] if big else ["--no-big-tcp"]
     with _served(arena, namespace, [*_pin(pinned), *command], addr):
         yield
 
