@@ -41,7 +41,8 @@ def test_both_directions_are_late() -> None:
         stack.out.append((link, [bytes(10), b"out"]))
         driver.wake()
         await turns()
-        assert stack.received == []
+        early = list(stack.received)
+        assert not early or monotonic_ns() - start >= 5 * MS  # a busy host may have stopped us for as long
         got: list[bytes] = []
         await until(lambda: stack.received and (got or got.append(far.read() or b"") or got[-1]))
         assert monotonic_ns() - start >= 5 * MS
