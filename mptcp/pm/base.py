@@ -159,7 +159,7 @@ class Paths:
 
     def on_add_addr_echo(self, option: AddAddr, now: Nanos) -> None:
         """The peer has an announcement of ours."""
-        if self.signals is not None and self.signals.on_echo(option):
+        if self.signals is not None and self.signals.on_echo(option, now):
             self.meta.mark(now)
 
     def on_remove_addr(self, ids: Sequence[int], now: Nanos) -> None:

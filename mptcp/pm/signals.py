@@ -19,6 +19,7 @@ RETRIES = 3  # Linux's ADD_ADDR_RETRANS_MAX
 FULL_ROOM = 28  # what an ACK with timestamps has: an IPv6 address with a port needs more
 MISFITS = 3  # such ACKs after which an announcement that none could take is given up
 MAX_ECHOES = 16  # that wait at once; a peer that announces faster gets no more
+HURRY = 10 * MSEC  # between the echoes of announcements that came together, at most
 RTO_MIN, RTO_FIRST = 200 * MSEC, SEC
 
 
@@ -85,11 +86,17 @@ class Signals:
         if ident not in self._removals:
             self._removals.append(ident)
 
-    def on_echo(self, option: AddAddr) -> bool:
-        """The peer has an announcement; False if it was none of ours."""
+    def on_echo(self, option: AddAddr, now: Nanos) -> bool:
+        """The peer has an announcement; False if it was none of ours.
+
+        The next one follows soon again unless its echo comes first: Linux drops what arrives while it still works on
+        another, so that of several at once it takes one.
+        """
         found = self.announced.get(option.address_id)
         if found is None or (found.addr, found.port) != (option.addr, option.port):
             return False
+        if not found.echoed:
+            self._hurry(found, now + HURRY)
         found.echoed = True
         found.waits = False
         found.due = NEVER
@@ -138,6 +145,14 @@ class Signals:
         del self._removals[:count]
         self._mib.MPTcpExtRmAddrTx += 1
         return option.emit()
+
+    def _hurry(self, echoed: Announcement, due: Nanos) -> None:
+        """The first that still lacks an echo is due then; the peer is there, so that it counts as no further try."""
+        for each in self.announced.values():
+            if each is not echoed and not each.echoed and not each.waits and due < each.due < NEVER:
+                each.due = due
+                each.tries -= 1
+                return
 
     @staticmethod
     def _sent(each: Announcement, rto: Nanos, now: Nanos) -> None:

@@ -28,6 +28,7 @@ from stack.tcp.state import CLOSED
 
 PORT = 7777
 IPPROTO_MPTCP = 262
+SOME = 250_000
 CHUNK = bytes(range(256)) * 256
 DEFAULTS: dict[str, Any] = {
     "role": "client",  # ours
@@ -47,6 +48,7 @@ DEFAULTS: dict[str, Any] = {
     "kernel_proto": IPPROTO_MPTCP,
     "patience": 60,
     "events": [],  # [seconds after the start of the transfer, verb, …]
+    "used": [],  # … or after these wires have carried some text each way
     "rcvbuf": 0,  # the kernel's
     "our_rcvbuf": 0,
     "gate": 0,  # so many subflows must be up before more than a first piece is sent, either way
@@ -280,8 +282,15 @@ async def scene(facts: dict[str, Any]) -> dict[str, Any]:
     start = monotonic_ns()
     total = facts["up"] if ours == "client" else facts["down"]
     program = Program(conn, total, done, driver.wake, waits=facts["we_wait"], gate=facts["gate"])
-    for when, *what in facts["events"]:
-        loop.call_later(when, act, driver, host, conn, what)
+
+    async def happen() -> None:
+        links = [stack.links[f"tun{number}"] for number in facts["used"]]
+        while any(min(link.stats.tx_bytes, link.stats.rx_bytes) < SOME for link in links):
+            await asyncio.sleep(0.01)
+        for when, *what in facts["events"]:
+            loop.call_later(when, act, driver, host, conn, what)
+
+    events_happen = asyncio.ensure_future(happen())
     program.on_events(0)
     gate = asyncio.ensure_future(program.open_gate())
     seen: dict[str, Any] = {"timeout": False}
@@ -293,6 +302,7 @@ async def scene(facts: dict[str, Any]) -> dict[str, Any]:
         seen["timeout"] = True
         child.kill()
     await gate
+    events_happen.cancel()
     seen |= {
         "seconds": (monotonic_ns() - start) / 1e9,
         "size": program.size,

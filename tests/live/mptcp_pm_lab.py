@@ -3,7 +3,8 @@
     python mptcp_pm_lab.py '{"role": "client", "steps": [["ip", "mptcp endpoint add …"], ["look"]]}'
 
 `ours` and `ip` are commands before the connection. Steps: `ours` (`mptcp …` words of the debug socket), `ip`, `talk`,
-`wait` (seconds), `reset` (a subflow of ours by its place). Prints a line of JSON: what each `look` saw.
+`wait` (seconds), `reset` (a subflow of ours by its place). Prints a line of JSON: what each `look` saw, which may
+wait for a number of subflows.
 """
 
 import asyncio
@@ -97,6 +98,13 @@ class Scene:
                 self.driver.wake()
                 await asyncio.sleep(0.002)
 
+    async def settled(self, subflows: int = 0) -> None:
+        """So many are there, and all that was under way has come."""
+        async with asyncio.timeout(PATIENCE):
+            while sum(each.joined for each in self.conn.subflows) < subflows:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.15)
+
     def look(self) -> None:
         """What there is now."""
         self.looks.append(
@@ -124,7 +132,7 @@ class Scene:
         elif verb == "reset":
             [each for each in self.conn.subflows if each.joined][args[0]].conn.abort()
         elif verb == "look":
-            await asyncio.sleep(0.15)
+            await self.settled(*args)
             self.look()
         else:
             raise ValueError(verb)

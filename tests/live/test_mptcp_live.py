@@ -7,10 +7,13 @@ otherwise. The kernel's own counters must show no failed join, no corrupted mapp
 import json
 import os
 import shutil
+import struct
 import sys
 from pathlib import Path
 
 import pytest
+
+from .conftest import wait_until
 
 LAB = Path(__file__).with_name("mptcp_lab.py")
 MB = 1_000_000
@@ -154,7 +157,7 @@ def test_links_that_are_not_clean(netns, role, name):
 @pytest.mark.parametrize("back", [False, True], ids=["cut", "cut and restored"])
 def test_the_first_link_dies(netns, role, back):
     events = [[0.4, "impair", "tun0", "loss 100%"]] + [[0.8, "impair", "tun0", LINK]] * back
-    facts = {"impair": [LINK] * 2, "events": events} | join_kernel(role)
+    facts = {"impair": [LINK] * 2, "events": events, "used": [0, 1]} | join_kernel(role)
     seen = play(netns, role=role, up=mb(12), down=mb(12), gate=2, **facts)
     used(seen, MB // 5)
     assert seen["seconds"] < 6 + LEAST_MB / 5
@@ -162,7 +165,7 @@ def test_the_first_link_dies(netns, role, back):
 
 @pytest.mark.rfc("8684", "3.4.2")
 def test_an_address_of_ours_goes(netns):
-    facts = {"impair": [LINK] * 2, "events": [[0.5, "remove", "tun1", "10.65.0.2"]]}
+    facts = {"impair": [LINK] * 2, "events": [[0.3, "remove", "tun1", "10.65.0.2"]], "used": [0, 1]}
     seen = play(netns, up=mb(12), down=mb(12), gate=2, **facts)
     assert seen["nstat"]["MPTcpExtRmAddr"] == 1
     used(seen, MB // 5)
@@ -174,7 +177,7 @@ def test_an_address_of_the_kernel_goes(netns, role, flag):
     facts = {"impair": [LINK] * 2, "endpoints": [f"10.65.0.1 dev tun1 id 5 {flag}"]}
     if role == "client":
         facts["our_endpoints"] = [["10.65.0.2", SUBFLOW]]
-    facts["events"] = [[0.5, "ip", "mptcp endpoint delete id 5"]]
+    facts |= {"events": [[0.3, "ip", "mptcp endpoint delete id 5"]], "used": [0, 1]}
     seen = play(netns, role=role, up=mb(12), down=mb(12), gate=2, **facts)
     assert seen["mib"]["MPTcpExtRmAddr"] >= 1
     used(seen, MB // 5)
@@ -183,7 +186,7 @@ def test_an_address_of_the_kernel_goes(netns, role, flag):
 @pytest.mark.rfc("8684", "3.3.8")
 @BOTH
 def test_a_backup_takes_over(netns, role):
-    facts = {"impair": [LINK] * 2, "events": [[0.4, "impair", "tun0", "loss 100%"]]}
+    facts = {"impair": [LINK] * 2, "events": [[0.3, "impair", "tun0", "loss 100%"]], "used": [0]}
     if role == "client":
         facts["our_endpoints"] = [["10.65.0.2", SUBFLOW | BACKUP]]
     else:
@@ -196,7 +199,7 @@ def test_a_backup_takes_over(netns, role):
 @pytest.mark.rfc("8684", "3.3.8")
 def test_the_roles_of_two_paths_are_swapped_live(netns):
     events = [[0.3, "backup", 1, True], [0.9, "backup", 1, False]]
-    seen = play(netns, up=mb(12), down=mb(12), gate=2, impair=[LINK] * 2, events=events)
+    seen = play(netns, up=mb(12), down=mb(12), gate=2, impair=[LINK] * 2, events=events, used=[0, 1])
     assert seen["nstat"]["MPTcpExtMPPrioRx"] == 2
     used(seen, MB // 5)
 
@@ -268,6 +271,8 @@ def test_we_are_plain(netns, role):
 
 
 DISSECTOR = ["-o", "mptcp.analyze_mappings:TRUE", "-o", "mptcp.relative_sequence_numbers:FALSE"]
+LAST = "import socket; s = socket.socket(); s.bind(('127.0.0.1', 7778)); s.connect_ex(('127.0.0.1', 7777))"
+LAST_PORTS = struct.pack("!HH", 7778, 7777)
 COLUMNS = [
     "tcp.stream",
     "mptcp.stream",
@@ -293,6 +298,8 @@ def test_wireshark_reads_what_we_send(netns, tmp_path, role):
         assert capture.poll() is None
     facts = {"mptcp": {"checksum_enabled": 1}, "offload": False, "impair": ["delay 2ms rate 50mbit"] * 2}
     joined(play(netns, role=role, up=MB // 3, down=MB // 3, gate=2, **facts, **join_kernel(role)), role)
+    netns.run(sys.executable, "-c", LAST)
+    wait_until(lambda: LAST_PORTS in path.read_bytes())  # what waits for tcpdump would end with it
     capture.terminate()
     capture.wait()
     fields = [word for name in COLUMNS for word in ("-e", name)]

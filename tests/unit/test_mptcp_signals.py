@@ -6,8 +6,8 @@ import pytest
 
 from mptcp.crypto import add_addr_hmac
 from mptcp.options import KIND, AddAddr, RemoveAddr, parse
-from mptcp.pm.signals import MAX_ECHOES, NEVER, RETRIES, Signals
-from stack.units import SEC
+from mptcp.pm.signals import HURRY, MAX_ECHOES, NEVER, RETRIES, Signals
+from stack.units import MSEC, SEC
 
 OURS, THEIRS = b"ourskey1", b"theirkey"
 V4, V6 = bytes((10, 0, 0, 1)), bytes(15) + b"\1"
@@ -75,7 +75,24 @@ def test_an_announcement_is_repeated_until_its_echo(signals):
     assert signals.pending
     taken(signals, now=SEC)
     assert signals.deadline == 3 * SEC  # twice as long
-    assert signals.on_echo(AddAddr(1, V4))
+    assert signals.on_echo(AddAddr(1, V4), 2 * SEC)
+    assert signals.deadline == NEVER
+
+
+@pytest.mark.rfc("8684", "3.4.1")
+def test_of_several_that_a_peer_drops_but_one_the_next_follows_its_echo(signals):
+    """Linux works on one at a time."""
+    for ident in range(1, 6):
+        signals.announce(ident, bytes((10, 0, 0, ident)))
+    taken(signals, room=200, now=0)
+    for ident in range(1, 6):
+        now = ident * 20 * MSEC
+        assert signals.on_echo(AddAddr(ident, bytes((10, 0, 0, ident))), now)
+        assert signals.on_echo(AddAddr(ident, bytes((10, 0, 0, ident))), now)  # a second one hurries nothing
+        if ident < 5:
+            assert signals.deadline == now + HURRY
+            assert signals.on_timeout(signals.deadline) == []
+            assert [each.address_id for each in taken(signals, now=signals.deadline)] == [ident + 1]
     assert signals.deadline == NEVER
 
 
@@ -102,9 +119,9 @@ def test_without_a_timeout_nothing_is_repeated(signals):
 def test_an_echo_counts_for_just_what_was_announced(signals):
     signals.announce(1, V4)
     taken(signals)
-    assert not signals.on_echo(AddAddr(2, V4))
-    assert not signals.on_echo(AddAddr(1, V6))
-    assert not signals.on_echo(AddAddr(1, V4, 80))
+    assert not signals.on_echo(AddAddr(2, V4), 2 * SEC)
+    assert not signals.on_echo(AddAddr(1, V6), 2 * SEC)
+    assert not signals.on_echo(AddAddr(1, V4, 80), 2 * SEC)
     assert signals.deadline == SEC
 
 
