@@ -117,9 +117,10 @@ def test_a_listener_by_port():
     run_lab(scenario)
 
 
+CHOICES = 64
 CHOSEN_PORTS = """
-import socket
-for _ in range(16):
+import socket, sys
+for _ in range(int(sys.argv[1])):
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         sock.listen()
@@ -131,9 +132,10 @@ def test_a_port_that_was_chosen_is_free_where_the_listener_goes():
     async def scenario(lab):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
-            lab.stack.sysctl.ip_local_port_range = (port, port + 1)
-            ports = await lab.check_output(PYTHON, "-c", CHOSEN_PORTS, rules=["kernel listen 127.0.0.1"])
-            assert ports.split() == [str(port + 1)] * 16
+            lab.stack.sysctl.ip_local_port_range = (port - 4, port + 4)
+            ports = await lab.check_output(PYTHON, "-c", CHOSEN_PORTS, CHOICES, rules=["kernel listen 127.0.0.1"])
+            assert len(ports.split()) == CHOICES
+            assert str(port) not in ports.split()
 
     run_lab(scenario)
 
