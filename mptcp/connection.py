@@ -320,7 +320,7 @@ class MptcpConn:
     def deadline(self) -> Nanos:
         """When `on_timeout` wants to be called."""
         other = self.paths.deadline if self.paths is not None else NEVER
-        return min(self.retransmit_at, self.watch_at, self.end_at, self.rx.unmapped_at, other)
+        return min(self.retransmit_at, self.watch_at, self.end_at, self.rx.unmapped_at, self.tx.ask.at, other)
 
     def arm_retransmit(self, now: Nanos) -> None:
         """Text is on its way: start the data-level timer unless it runs."""
@@ -358,6 +358,8 @@ class MptcpConn:
             self.watch(now)
         if self.rx.unmapped_at <= now:
             self.rx.patience_ends(now)
+        if self.tx.ask.at <= now:
+            self.tx.ask.on_timeout(now)
         if self.retransmit_at <= now:
             due = self.progress_at + self.tx.retransmit_after()
             self.retransmit_at = due if due > now else NEVER

@@ -72,6 +72,8 @@ def emit(sub: "Subflow", conn: "TcpConn", room: int, seq: int, size: int, now: N
         if not sub.joined:
             return b""
     if size:
+        if seq < conn.tcb.snd_una:  # a keepalive's octet is no text
+            return _ACK.pack(KIND, _ACK_LEN, DSS << 4, ACK_FLAGS, meta.rcv_nxt & MASK64)
         run = sub.sent.at(seq)
         if run is None or room < DATA_ROOM:
             return b""
@@ -249,8 +251,10 @@ def _mapped(
 
 
 def _acknowledged(sub: "Subflow", conn: "TcpConn", ack: int, seg: Segment, now: Nanos) -> None:
-    meta = sub.meta
-    meta.tx.acknowledged(ack, ack + (seg.wnd << conn.tcb.snd_wscale), now)
+    tx = sub.meta.tx
+    tx.acknowledged(ack, ack + (seg.wnd << conn.tcb.snd_wscale), now)
+    if tx.una < tx.nxt and conn.tcb.snd_una == conn.sendq.end:
+        tx.ask.later(now)
 
 
 def _take_address(sub: "Subflow", option: AddAddr, now: Nanos) -> None:

@@ -70,3 +70,4 @@ class MptcpMib:
     MPTcpExtDssFallback: int = 0
     MPTcpExtWinProbe: int = 0
     NuseMPCapableNoKey: int = 0
+    NuseDataAckAsked: int = 0

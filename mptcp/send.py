@@ -2,7 +2,8 @@
 
 Text stays in one queue by data sequence number until the peer's DATA_ACK, and in a subflow until that is acknowledged
 as well (RFC 8684 §3.3.5); both hold views of the same bytes. A subflow asks when it has sent all it had (`feed`), so
-text is bound to a path as late as can be. Each answer is one mapping, at most one super-segment long.
+text is bound to a path as late as can be. Each answer is one mapping, at most one super-segment long; some more where
+there is one path only.
 
 Text goes over a second path when the first falls silent, at its probe time-out already (`rescue`); when its subflow
 dies; when the peer's window is full because the oldest text is on a slower path (opportunistic retransmission with
@@ -13,6 +14,7 @@ from bisect import insort
 from typing import TYPE_CHECKING
 
 from mptcp import closing
+from mptcp.ask import Ask
 from mptcp.crypto import dss_checksum
 from mptcp.maps import MAX_RUN, Run
 from mptcp.receive import text_sum
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 MIN_SNDBUF = 131072
 NEAR, NEAR_SNDBUF = MSEC, 2 << 20  # where more would only leave the processor's cache, as stack/tcp/conn.py has it
+AHEAD = 8 * MAX_RUN  # given at once to the only subflow, as far as its windows reach: no other could carry it
 NO_FIN = -1
 NOBODY = 0  # in place of a subflow's number: none has it
 
@@ -37,6 +40,7 @@ class Send:
     def __init__(self, meta: "MptcpConn") -> None:
         self.meta = meta
         self.queue = SendQueue(0)
+        self.ask = Ask(meta)
         self.first = self.una = self.nxt = 0
         self.right = 0  # how far the peer allows
         self.fin_queued = False
@@ -134,7 +138,7 @@ class Send:
                 if chosen is not None and chosen.room:
                     meta.host.stack.tcp.mark(chosen.conn)
                 return False
-        size = min(size, room, MAX_RUN)
+        size = min(size, room, MAX_RUN if len(meta.subflows) > 1 else AHEAD)
         if size > mss and size != queued:
             size -= size % mss
         self.assign(sub, self.nxt, size)
@@ -184,7 +188,7 @@ class Send:
         self.nxt += size
 
     def assign(self, sub: "Subflow", dsn: int, size: int) -> None:
-        """Queue `size` bytes of the data on a subflow, with a mapping of their own."""
+        """Queue `size` bytes of the data on a subflow, with mappings of their own."""
         conn = sub.conn
         sendq = conn.sendq
         start = sendq.end
@@ -193,7 +197,13 @@ class Send:
             for view in self.queue.views(dsn + sendq.end - start, end - sendq.end):
                 sendq.append(view)
         sub.bytes_sent += size
-        sub.sent.add(self.mapping(sub, start, dsn, size))
+        if size <= MAX_RUN:
+            sub.sent.add(self.mapping(sub, start, dsn, size))
+            return
+        mss = sub.mss
+        longest = MAX_RUN // mss * mss or MAX_RUN
+        for at in range(0, size, longest):
+            sub.sent.add(self.mapping(sub, start + at, dsn + at, min(size - at, longest)))
 
     def mapping(self, sub: "Subflow", start: int, dsn: int, size: int) -> Run:
         """That of text which is queued on the subflow from `start` on."""
@@ -231,10 +241,7 @@ class Send:
         start, end, slow = oldest
         size = min(end - start, sub.room, MAX_RUN)
         self.helped = start + size
-        self.assign(sub, start, size)
-        self.retransmitted += 1
-        self.bytes_retransmitted += size
-        meta.host.mib.MPTcpExtMPTCPRetrans += 1
+        self.repeat(sub, start, size)
         cc = slow.conn.cc
         if window_full and now - slow.penalised_at > slow.srtt and not cc.in_initial_slow_start():
             slow.penalised_at = now
@@ -287,10 +294,7 @@ class Send:
                 index += 1
                 continue
             size = min(end - start, sub.room, MAX_RUN)
-            self.assign(sub, start, size)
-            self.retransmitted += 1
-            self.bytes_retransmitted += size
-            self.meta.host.mib.MPTcpExtMPTCPRetrans += 1
+            self.repeat(sub, start, size)
             if start + size < end:
                 self.again[index] = (start + size, end, holder)
             else:
@@ -298,6 +302,13 @@ class Send:
             self.meta.arm_retransmit(now)
             return True
         return False
+
+    def repeat(self, sub: "Subflow", dsn: int, size: int) -> None:
+        """Text that had a subflow already."""
+        self.assign(sub, dsn, size)
+        self.retransmitted += 1
+        self.bytes_retransmitted += size
+        self.meta.host.mib.MPTcpExtMPTCPRetrans += 1
 
     def timer_passed(self, now: Nanos) -> bool:
         """The data-level timer: the oldest text again, and DATA_FIN. False if nothing is outstanding."""
@@ -327,6 +338,7 @@ class Send:
                 self.meta.wake_subflows()
             return
         self.una = ack
+        self.ask.vain = 0
         queue = self.queue
         if ack > queue.start:
             queue.ack_to(min(ack, queue.end))

@@ -151,6 +151,8 @@ class TcpConn:
         "local",
         "mtu",
         "mtu_search",
+        "octet_at",
+        "octet_due",
         "options",
         "orphan",
         "owner",
@@ -260,6 +262,8 @@ class TcpConn:
         self.dup_acks_due = 0
         self.rst_due = False
         self.probe_due = 0  # a bare segment one below snd_una is wanted: keepalive or zero-window probe
+        self.octet_due = False  # the same with an octet of garbage, so that an answer is certain
+        self.octet_at = -1  # where the last such was
         self.dsack: tuple[int, int] | None = None
         self.fin_queued = False
         self.fin_seq = NO_FIN

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 Packet = tuple[Link, Sequence[bytes | bytearray | memoryview]]
 _NO_VIEWS: list[memoryview] = []
+_OCTET = [memoryview(bytes(1))]
 
 IP4 = Struct("!BBHHHBBH4s4s")
 IP6 = Struct("!IHBB16s16s")
@@ -82,10 +83,19 @@ def next_packet(conn: "TcpConn", now: Nanos) -> Packet | None:
         if conn.probe_due:
             conn.probe_due -= 1
             return build(conn, conn.tcb.snd_una - 1, ACK, _NO_VIEWS, 0, now)
+        if conn.octet_due:
+            return _octet(conn, now)
     elif conn.probe_due:
         conn.probe_due -= 1
         return build(conn, conn.tcb.snd_una - 1, ACK, _NO_VIEWS, 0, now)
     return _owed_ack(conn, now)
+
+
+def _octet(conn: "TcpConn", now: Nanos) -> Packet:
+    """A keepalive with one octet of garbage, RFC 9293 §3.8.4: that is answered whatever the peer's rate limits."""
+    conn.octet_due = False
+    conn.octet_at = conn.tcb.snd_una - 1
+    return build(conn, conn.octet_at, ACK, _OCTET, 1, now)
 
 
 def _feedback(conn: "TcpConn", ecn: Ecn, now: Nanos) -> Packet:

@@ -56,6 +56,8 @@ def on_dsack(conn: "TcpConn", left: int, right: int, below: bool, gone: list[Sen
         mib.TcpExtTCPDSACKRecv += 1
     else:
         mib.TcpExtTCPDSACKOfoRecv += 1
+    if left == conn.octet_at and right == left + 1:
+        return  # of a keepalive's octet
     size = right - left
     segs = -(-size // mss)
     counts.dsack_dups += segs

@@ -72,3 +72,21 @@ def test_a_probe_is_answered(wire):
         +0     out    .   1:1 ack 1
         +0     check  readable == 0
     """)
+
+
+@pytest.mark.rfc("9293", "3.8.4")
+def test_with_an_octet_of_garbage(wire):
+    wire.established(sack=True)
+    wire.play("""
+        +0     app    send 1000
+        +0     out    P.  1:1001 ack 1
+        +10ms  in     .   1:1 ack 1001
+    """)
+    wire.conn.octet_due = True
+    wire.stack.tcp.mark(wire.conn)
+    wire.play("+0  check  state is ESTABLISHED", loose=True)
+    assert [wire.show(each.packet) for each in wire.sent] == [". 1000:1001 ack 1 win 65535"]
+    wire.sent.clear()
+    wire.play("+10ms  in     .   1:1 ack 1001 <nop,nop,sack 1000:1001>")
+    assert wire.stack.mib.TcpExtTCPDSACKRecv == 1
+    assert wire.conn.counts.dsack_dups == 0
