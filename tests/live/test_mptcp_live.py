@@ -158,7 +158,7 @@ def test_links_that_are_not_clean(netns, role, name):
 def test_the_first_link_dies(netns, role, back):
     events = [[0.4, "impair", "tun0", "loss 100%"]] + [[0.8, "impair", "tun0", LINK]] * back
     facts = {"impair": [LINK] * 2, "events": events, "used": [0, 1]} | join_kernel(role)
-    seen = play(netns, role=role, up=mb(12), down=mb(12), gate=2, **facts)
+    seen = play(netns, role=role, up=mb(20), down=mb(20), gate=2, **facts)
     used(seen, MB // 5)
     assert seen["seconds"] < 6 + LEAST_MB / 5
 
@@ -166,7 +166,7 @@ def test_the_first_link_dies(netns, role, back):
 @pytest.mark.rfc("8684", "3.4.2")
 def test_an_address_of_ours_goes(netns):
     facts = {"impair": [LINK] * 2, "events": [[0.3, "remove", "tun1", "10.65.0.2"]], "used": [0, 1]}
-    seen = play(netns, up=mb(12), down=mb(12), gate=2, **facts)
+    seen = play(netns, up=mb(20), down=mb(20), gate=2, **facts)
     assert seen["nstat"]["MPTcpExtRmAddr"] == 1
     used(seen, MB // 5)
 
@@ -178,7 +178,7 @@ def test_an_address_of_the_kernel_goes(netns, role, flag):
     if role == "client":
         facts["our_endpoints"] = [["10.65.0.2", SUBFLOW]]
     facts |= {"events": [[0.3, "ip", "mptcp endpoint delete id 5"]], "used": [0, 1]}
-    seen = play(netns, role=role, up=mb(12), down=mb(12), gate=2, **facts)
+    seen = play(netns, role=role, up=mb(20), down=mb(20), gate=2, **facts)
     assert seen["mib"]["MPTcpExtRmAddr"] >= 1
     used(seen, MB // 5)
 
@@ -191,15 +191,15 @@ def test_a_backup_takes_over(netns, role):
         facts["our_endpoints"] = [["10.65.0.2", SUBFLOW | BACKUP]]
     else:
         facts["endpoints"] = ["10.65.0.1 dev tun1 subflow backup"]
-    seen = play(netns, role=role, up=mb(12), down=mb(12), gate=2, **facts)
+    seen = play(netns, role=role, up=mb(20), down=mb(20), gate=2, **facts)
     used(seen, MB // 5)
     assert seen["seconds"] < 6 + LEAST_MB / 5
 
 
 @pytest.mark.rfc("8684", "3.3.8")
 def test_the_roles_of_two_paths_are_swapped_live(netns):
-    events = [[0.3, "backup", 1, True], [0.9, "backup", 1, False]]
-    seen = play(netns, up=mb(12), down=mb(12), gate=2, impair=[LINK] * 2, events=events, used=[0, 1])
+    events = [[0.2, "backup", 1, True], [0.5, "backup", 1, False]]
+    seen = play(netns, up=mb(20), down=mb(20), gate=2, impair=[LINK] * 2, events=events, used=[0, 1])
     assert seen["nstat"]["MPTcpExtMPPrioRx"] == 2
     used(seen, MB // 5)
 
