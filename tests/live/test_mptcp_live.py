@@ -158,9 +158,8 @@ def test_links_that_are_not_clean(netns, role, name):
 def test_the_first_link_dies(netns, role, back):
     events = [[0.4, "impair", "tun0", "loss 100%"]] + [[0.8, "impair", "tun0", LINK]] * back
     facts = {"impair": [LINK] * 2, "events": events, "used": [0, 1]} | join_kernel(role)
-    seen = play(netns, role=role, up=mb(20), down=mb(20), gate=2, **facts)
+    seen = play(netns, role=role, up=mb(12), down=mb(12), gate=2, **facts)
     used(seen, MB // 5)
-    assert seen["seconds"] < 6 + LEAST_MB / 5
 
 
 @pytest.mark.rfc("8684", "3.4.2")
@@ -191,9 +190,8 @@ def test_a_backup_takes_over(netns, role):
         facts["our_endpoints"] = [["10.65.0.2", SUBFLOW | BACKUP]]
     else:
         facts["endpoints"] = ["10.65.0.1 dev tun1 subflow backup"]
-    seen = play(netns, role=role, up=mb(20), down=mb(20), gate=2, **facts)
+    seen = play(netns, role=role, up=mb(12), down=mb(12), gate=2, **facts)
     used(seen, MB // 5)
-    assert seen["seconds"] < 6 + LEAST_MB / 5
 
 
 @pytest.mark.rfc("8684", "3.3.8")
