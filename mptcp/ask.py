@@ -1,10 +1,11 @@
 """Asking for a DATA_ACK that does not come, though the peer's TCP has acknowledged all that the subflows carried.
 
-Linux says on each segment how far the data is in order as far as it knows, and while a program sits in recv() it does not
-know. Its acknowledgments then carry an old DATA_ACK, and nothing tells the new one later unless the window opened by much.
-A sender whose buffer is full of what it cannot forget stands still until its data-level timer: between two Linux, and
-in bulk, for 200 ms again and again. Whoever gets old text answers at once, so a moment later one octet below the window
-is sent, as a keepalive does: it is no text, costs the stream nothing if something was lost indeed, and boxes know it.
+Linux says on each segment how far the data is in order as far as it knows, and while a program sits in recv() it does
+not know. Its acknowledgments then carry an old DATA_ACK, and nothing tells the new one later, unless the window opened
+by much. A sender whose buffer is full of what it cannot forget stands still until its data-level timer: between two
+Linux, and in bulk, for 200 ms again and again. Whoever gets old text answers at once, so a moment later one octet below
+the window is sent, as a keepalive does: it is no text, costs the stream nothing if something was lost indeed, and boxes
+know it.
 """
 
 from typing import TYPE_CHECKING

@@ -60,7 +60,8 @@ def sys_setsockopt(s: Session, n: Notification) -> int | None:
         native = options.set_int(sock, level, name, options.int_of(raw))
     if native:
         return CONTINUE
-    s.hub.wake()
+    if not isinstance(sock, StreamSocket) or s.hub.stack.tcp.marked:
+        s.hub.wake()
     return 0
 
 

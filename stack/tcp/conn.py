@@ -509,6 +509,8 @@ class TcpConn:
             self.set_pacer()
         elif name == "quickack":
             self.pingpong = not value
+        elif name in ("nodelay", "cork") and self.sendq.end == self.tcb.snd_nxt:
+            return  # no text waits
         self.demux.mark(self)
 
     def _change_cc(self, name: str) -> None:

@@ -411,6 +411,11 @@ class TcpDemux:
             conn.dirty = True
             self._dirty.append(conn)
 
+    @property
+    def marked(self) -> bool:
+        """Some connection is."""
+        return bool(self._dirty)
+
     def poll_transmit(self, now: Nanos) -> Packet | None:
         """The next packet of any connection, in turn; each connection is asked until it is content."""
         self.clock = now

@@ -253,7 +253,7 @@ def translates() -> Box:
 
 @dataclass(slots=True)
 class OldDataAcks:
-    """Linux while a program sits in recv(): once `armed`, each segment of a side acknowledges the data that the last one
+    """Linux while a program sits in recv(): once `armed`, each segment of a side acknowledges the data as the last one
     before did. That ends `answers` octets of a keepalive later."""
 
     side: str

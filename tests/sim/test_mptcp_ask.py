@@ -13,7 +13,7 @@ SEGMENTS = 20
 
 
 def held_back(answers, wires=1, **common):
-    """A connection whose client has sent some text; the server says nothing new of them before it was asked so often."""
+    """A connection whose client has sent some text; the server says nothing new of it before it was asked so often."""
     box = OldDataAcks("b", answers)
     links = [Link(rate=1_000_000_000, delay=DELAY, queue=4_000_000, seed=number) for number in range(wires)]
     mesh = Mesh(links, box=box, offload=False, **common)
@@ -45,7 +45,7 @@ def test_it_is_asked_for_a_moment_after_the_last_acknowledgment(wires, v6):
 
 
 def test_where_nothing_helps_the_questions_become_rare():
-    mesh, client, server = held_back(1_000_000)
+    mesh, client, _server = held_back(1_000_000)
     asked = mesh.host_a.mib
     mesh.run(lambda: client.tx.retransmitted, 2 * SEC)
     assert client.tx.retransmitted, "the data-level timer remains"
