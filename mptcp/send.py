@@ -66,7 +66,10 @@ class Send:
     # ------------------------------------------------------------------ the program
 
     def size(self) -> int:
-        """The send buffer: SO_SNDBUF, else twice what all paths together carry in the longest round trip."""
+        """The send buffer: SO_SNDBUF, else twice what all paths together carry in the longest round trip.
+
+        Each path counts for as much as tcp_wmem allows one connection, as in Linux.
+        """
         meta = self.meta
         if meta.options.sndbuf:
             return meta.options.sndbuf
@@ -76,7 +79,7 @@ class Send:
         want = sum(2 * sub.cwnd * slowest // (sub.srtt or slowest or 1) for sub in paths)
         if 0 < slowest < NEAR:
             most = min(most, NEAR_SNDBUF)
-        return min(most, max(first, MIN_SNDBUF, want))
+        return min(most * max(len(paths), 1), max(first, MIN_SNDBUF, want))
 
     @property
     def space(self) -> int:

@@ -24,6 +24,7 @@ log = logging.getLogger("nuse.driver")
 READ_BATCH = 32  # packets read before answering: ACKs coalesce, and a reply waits at most that long
 READ_BATCH_WIRE = 64  # the same where packets are of wire size
 SEND_BUDGET = 32  # packets and events of one flush
+HEARD = 8  # batches of each device before a time-out is acted upon
 FAULT_PAUSE = 0.05  # seconds between flushes of a stack that throws
 CLOCK_EVERY = 8  # packets sent on one reading of the clock: a send time is at most that stale
 
@@ -160,6 +161,11 @@ class Driver:
 
     def _on_readable(self, port: Port) -> None:
         """Feed one batch to the stack, then answer."""
+        self._hear(port)
+        self.flush()
+
+    def _hear(self, port: Port) -> bool:
+        """Feed one batch to the stack; True if more may wait."""
         read = port.device.read
         link = port.link
         receive = self.stack.receive
@@ -178,7 +184,14 @@ class Driver:
         except Exception:
             self.faults += 1
             log.exception("packet from %s dropped", link.name)
-        self.flush()
+        return len(batch) == port.batch
+
+    def _hear_all(self) -> None:
+        """What has come is heard before a time-out is acted upon: we, not the peer, may be who is late."""
+        for port in list(self.ports.values()):
+            for _ in range(HEARD):
+                if not self._hear(port):
+                    break
 
     def _schedule_read(self, port: Port) -> None:
         self.loop.call_soon(self._read_notified, port)
@@ -231,6 +244,8 @@ class Driver:
         writers = self._writers
         now = self.now()
         if self._deadline is not None and self._deadline <= now:
+            self._hear_all()
+            now = self.now()
             deadline = stack.poll_timeout()  # it may have moved away
             if deadline is not None and deadline <= now:
                 stack.handle_timeout(now)

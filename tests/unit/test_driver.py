@@ -118,6 +118,40 @@ def test_a_deadline_rings_and_one_that_moved_away_does_not() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("answered", [False, True])
+def test_what_has_come_is_heard_before_a_time_out(answered: bool) -> None:
+    """Where we were the ones who slept, the ACK for which a timer runs lies on the device."""
+
+    async def main() -> None:
+        stack = Recorder()
+        driver = Driver(stack)
+        links = LINK, Link("tun1", 3)
+        far = []
+        for link in links:
+            near, other = pair()
+            driver.attach(link, near)
+            far.append(other)
+        await turns()
+        stack.deadline = monotonic_ns() + 1_000_000
+        driver.flush()
+
+        def heard(_pkt: bytes) -> None:
+            if answered:
+                stack.deadline = None
+
+        stack.on_receive = heard
+        for other in far:
+            for _ in range(2 * READ_BATCH):
+                other.write([b"ack"])
+        while stack.deadline > monotonic_ns():
+            pass
+        driver.flush()
+        assert stack.log == ["receive"] * 4 * READ_BATCH + ["timeout"] * (not answered)
+        driver.close()
+
+    run(main())
+
+
 def test_an_owner_that_throws_loses_its_endpoint_only(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         stack = Recorder()
