@@ -158,7 +158,9 @@ def both_done(meta: "MptcpConn") -> None:
 
 
 def on_fastclose(meta: "MptcpConn", now: Nanos) -> None:
-    """The peer gave up the whole connection."""
+    """The peer gave up the whole connection, and says so over each path."""
+    if meta.ended:
+        return
     meta.say("the peer aborted the connection (MP_FASTCLOSE)")
     fail(meta, errno.ECONNRESET, now)
 

@@ -250,8 +250,9 @@ def test_the_kernel_aborts(netns, role):
     seen = json.loads(netns.run(sys.executable, LAB, json.dumps(facts | join_kernel(role))).stdout)
     assert not seen["timeout"]
     assert seen["error"] == 104, json.dumps(seen)
-    assert seen["mib"]["MPTcpExtMPFastcloseRx"] == 1, json.dumps(seen)
-    assert seen["nstat"]["MPTcpExtMPFastcloseTx"] >= 1, json.dumps(seen)
+    sent = seen["nstat"]["MPTcpExtMPFastcloseTx"]  # over one path, or each
+    assert 1 <= seen["mib"]["MPTcpExtMPFastcloseRx"] <= sent, json.dumps(seen)
+    assert sum("aborted" in each for each in seen["why"]) == 1, json.dumps(seen)
     assert not seen["faults"]
 
 
