@@ -34,9 +34,10 @@ QUIET = 0.004  # seconds without a packet after which an immediate answer will n
 HOST4, PEER4 = parse_addr("10.99.0.1"), parse_addr("10.99.0.2")
 HOST6, PEER6 = parse_addr("fd99::1"), parse_addr("fd99::2")
 
-# On both sides. Timers that depend on measured time are moved out of the way: the kernel's clock is not ours.
+# On both sides. Timers that depend on measured time are moved out of the way: the kernel's clock is not ours. Reno,
+# as it is the only congestion control that every kernel lets every namespace choose.
 COMMON = {
-    "net.ipv4.tcp_congestion_control": "cubic",
+    "net.ipv4.tcp_congestion_control": "reno",
     "net.ipv4.tcp_rto_min_us": "30000000",
     "net.ipv4.tcp_early_retrans": "0",
     "net.ipv4.tcp_rmem": "4096 131072 6291456",
