@@ -197,10 +197,19 @@ class Runtime:
             self.loop.add_signal_handler(number, self.request_stop)
         await self.start()
         try:
+            self._ensure()
             on_ready()
             await self.stopping.wait()
         finally:
             await self.stop()
+
+    def _ensure(self) -> None:
+        """This process is the stack's own, so it may have a survivor: programs learn of its death, however it comes."""
+        assert self.supervisor is not None
+        try:
+            self.supervisor.ensure()
+        except OSError as error:
+            log.warning("programs may not learn of this stack's sudden death: %s", error)
 
     def follow(self, leash: int) -> None:
         """Stop when the other end of a pipe closes: a private stack ends with its launcher, however that ends."""

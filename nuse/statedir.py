@@ -25,6 +25,7 @@ from typing import Any
 from nuse.refusal import Refused
 
 Step = dict[str, Any]
+LETTING_GO = 5.0  # seconds
 
 
 def state_root() -> Path:
@@ -96,6 +97,37 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
 
+def _written_pid(fd: int) -> int:
+    """What a pid file says; 0 if nothing yet."""
+    return int(os.pread(fd, 32, 0) or b"0")
+
+
+def _is_dead(pid: int) -> bool:
+    """No such process, or one that only waits for its parent's look."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except (ProcessLookupError, ValueError):
+        return True
+    try:
+        return bool(select.select([pidfd], [], [], 0)[0])
+    finally:
+        os.close(pidfd)
+
+
+def _lock(fd: int, kind: int) -> None:
+    """flock a pid file, or raise BlockingIOError. The survivor of a stack that was killed lets go in a moment."""
+    deadline = time.monotonic() + LETTING_GO
+    while True:
+        try:
+            fcntl.flock(fd, kind | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            pid = _written_pid(fd)
+            if not pid or not _is_dead(pid) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.005)  # no event tells that a lock is free, but a call that may wait for ever
+
+
 class StateDir:
     """The directory of one stack."""
 
@@ -127,7 +159,7 @@ class StateDir:
             self.make()
             fd = os.open(self._pid_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(fd, fcntl.LOCK_EX)
                 if os.fstat(fd).st_ino == os.stat(self._pid_file).st_ino:
                     self.lock_fd = fd
                     self.write_pid()
@@ -159,9 +191,9 @@ class StateDir:
         except PermissionError:
             raise Refused(f"no permission for {self.path}") from None
         try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            _lock(fd, fcntl.LOCK_SH)
         except BlockingIOError:
-            return int(os.pread(fd, 32, 0) or b"0")
+            return _written_pid(fd)
         finally:
             os.close(fd)
         return None

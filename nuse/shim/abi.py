@@ -20,6 +20,7 @@ _X86_64 = {
     "getpeername": 52,
     "setsockopt": 54,
     "getsockopt": 55,
+    "clone": 56,
     "accept4": 288,
     "recvmmsg": 299,
     "sendmmsg": 307,
@@ -46,6 +47,7 @@ _AARCH64 = {
     "shutdown": 210,
     "sendmsg": 211,
     "recvmsg": 212,
+    "clone": 220,
     "accept4": 242,
     "recvmmsg": 243,
     "sendmmsg": 269,
@@ -107,9 +109,11 @@ SECCOMP_IOCTL_NOTIF_ADDFD = 0x40182103
 SECCOMP_IOCTL_NOTIF_SET_FLAGS = 0x40082104
 
 # prctl, namespaces, mounts
+PR_SET_NAME = 15
 PR_SET_NO_NEW_PRIVS = 38
 PR_SET_PTRACER = 0x59616D61
 PR_SET_PTRACER_ANY = (1 << 64) - 1
+CLONE_FILES = 0x00000400
 CLONE_NEWNS = 0x00020000
 CLONE_NEWNET = 0x40000000
 MS_BIND = 4096

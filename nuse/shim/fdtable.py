@@ -29,6 +29,11 @@ def socket_name(fd: int) -> str:
     return f"socket:[{os.fstat(fd).st_ino}]"
 
 
+def inode_of(name: str) -> int:
+    """The number in a socket's name; 0 if it is none."""
+    return int(name[8:-1]) if name.startswith("socket:[") else 0
+
+
 def descriptor_flags(tid: int, fd: int) -> int:
     """O_NONBLOCK, O_CLOEXEC … of a task's descriptor."""
     with open(f"/proc/{tid}/fdinfo/{fd}", "rb") as info:

@@ -4,7 +4,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from nuse.shim.fdtable import Tasks
+from nuse.shim.fdtable import Tasks, inode_of
+from nuse.shim.ledger import Ledger
 from nuse.shim.poller import Poller
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Hub:
         self.loop = driver.loop
         self.poller = Poller(driver.loop)
         self.tasks = Tasks()
+        self.ledger = Ledger()
         self.sockets: dict[str, Socket] = {}
         self._dead: OrderedDict[str, None] = OrderedDict()
         self._turns: deque[Callable[[], None]] = deque()
@@ -61,6 +63,7 @@ class Hub:
 
     def add(self, sock: "Socket") -> None:
         """A new carrier."""
+        self.ledger.ends[sock.end.fileno()] = inode_of(sock.name)
         self.sockets[sock.name] = sock
 
     def remove(self, sock: "Socket") -> None:

@@ -10,6 +10,8 @@ from nuse.shim import abi
 _libc = ctypes.CDLL(None, use_errno=True)
 raw_syscall = _libc.syscall
 raw_syscall.restype = ctypes.c_long
+_with_gil = ctypes.PyDLL(None, use_errno=True).syscall
+_with_gil.restype = ctypes.c_long
 
 
 SIGSET = 128  # bytes of libc's sigset_t
@@ -78,6 +80,20 @@ def seccomp_listener(program: bytes) -> int:
 def prctl(option: int, value: int) -> None:
     """prctl(2) with one argument."""
     check(_libc.prctl(ctypes.c_int(option), ctypes.c_ulong(value), *(ctypes.c_ulong(0),) * 3))
+
+
+def name_process(name: bytes) -> None:
+    """What ps and top call it; at most 15 characters."""
+    text = ctypes.create_string_buffer(name)
+    prctl(abi.PR_SET_NAME, ctypes.addressof(text))
+
+
+def clone(flags: int) -> int:
+    """fork(2) that shares what `flags` say, and sends no signal at its end: 0 in the child.
+
+    The interpreter does not know of it, so there must be no other thread, and the child never returns to what it was.
+    """
+    return check(_with_gil(ctypes.c_long(number("clone")), ctypes.c_ulong(flags), *(ctypes.c_ulong(0),) * 4))
 
 
 def setns(fd: int, kind: int) -> None:

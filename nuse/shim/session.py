@@ -65,6 +65,7 @@ class Session:
         self.calls = 0
         self._handlers = handlers
         self._restarts = Restarts()
+        self._taken = hub.ledger.taken
         self._look_at = WAITING_UNSEEN
         self._looked = 0  # when calls were served last
         hub.loop.add_reader(self.listener.watched, self._on_readable)
@@ -73,6 +74,7 @@ class Session:
         """Serve one call; several where the loop's last turn was long, else data would starve calls."""
         now = monotonic_ns()
         late = now - self._looked > LONG_TURN
+        fd = self.listener.fd
         for served in range(CALLS if late else 1):
             n = self.listener.receive()
             if n is None:
@@ -80,6 +82,7 @@ class Session:
                     self.close()
                     return
                 break
+            self._taken[fd] = n.id
             self.calls += 1
             self._serve(n)
             if self.closed.done():
@@ -244,5 +247,6 @@ class Session:
         for pending in list(self.pending.values()):
             pending.drop()
         self.hub.loop.remove_reader(self.listener.watched)
+        self._taken[self.listener.fd] = 0
         self.listener.close()
         self.closed.set_result(None)

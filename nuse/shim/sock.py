@@ -98,6 +98,7 @@ class Socket:
 
     def forget_end(self) -> None:
         """Close our half."""
+        self.hub.ledger.ends[self.end.fileno()] = 0
         self.hub.poller.forget(self.end.fileno())
         self.end.close()
 
@@ -108,7 +109,7 @@ class Pending:
     A task makes one call at a time: its next notification proves that an older pending one is over.
     """
 
-    __slots__ = ("_timer", "_waiting", "n", "session", "success", "timeout_result")
+    __slots__ = ("_place", "_timer", "_waiting", "n", "session", "success", "timeout_result")
 
     def __init__(
         self, session: "Session", n: "Notification", waiting: "list[Any]", timeout: float | None, timeout_result: int
@@ -119,6 +120,7 @@ class Pending:
         self.success = 0  # what a connect that works answers
         self._waiting = waiting
         waiting.append(self)
+        self._place = session.hub.ledger.block(session.listener.fd, n.id)
         session.wait(self)
         self._timer = None if timeout is None else session.hub.loop.call_later(timeout, self.expire)
 
@@ -151,5 +153,7 @@ class Pending:
             self._timer = None
         if self in self._waiting:
             self._waiting.remove(self)
+        self.session.hub.ledger.answered(self._place)
+        self._place = -1
         if self.session.pending.get(self.n.tid) is self:
             del self.session.pending[self.n.tid]

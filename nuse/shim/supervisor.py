@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nuse.shim.hub import Hub
+from nuse.shim.ledger import DESCRIPTORS
 from nuse.shim.policy import Policy
 from nuse.shim.session import Session
+from nuse.shim.survivor import Survivor
 from nuse.shim.syscalls import handlers
 
 if TYPE_CHECKING:
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
 def _raise_descriptor_limit() -> None:
     """One descriptor per socket of every program: take as many as we may have."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    most = hard if 0 <= hard <= DESCRIPTORS else DESCRIPTORS
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _command(pid: int) -> str:
@@ -35,6 +38,11 @@ class Supervisor:
         self.hub = Hub(driver, mptcp, name)
         self.sessions: list[Session] = []
         self._handlers = handlers()
+        self._survivor: Survivor | None = None
+
+    def ensure(self) -> None:
+        """From now on programs are seen to whatever becomes of this process. Not while other threads run."""
+        self._survivor = Survivor(self.hub.ledger)
 
     def attach(self, listener_fd: int, pid: int, policy: Policy | None = None, home: int = 0) -> Session:
         """Serve the programs behind a listener, which is ours from now on. `Session.closed` tells when all are gone.
@@ -61,7 +69,10 @@ class Supervisor:
         self.hub.reap()
 
     def close(self) -> None:
-        """The stack stops: programs see their connections reset, and ENOSYS from then on."""
+        """The stack stops: programs see their connections reset, then what survivor.py says; without one, ENOSYS."""
         self.hub.close()
+        if self._survivor is not None:
+            self._survivor.close(heirs=bool(self.sessions))
+            self._survivor = None
         for session in list(self.sessions):
             session.close()

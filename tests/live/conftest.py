@@ -116,6 +116,16 @@ class RunningStack:
         """`nuse VERB …` about this stack."""
         return self.host.nuse(verb, "--name", self.name, *argv, **kwargs).stdout
 
+    def survivors(self):
+        """Pids of processes that were left behind to see to programs of this stack, or will be."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                is_one = (process / "comm").read_text() == "nuse-survivor\n"
+                if is_one and self.name.encode() in (process / "cmdline").read_bytes().split(b"\0"):
+                    found.append(int(process.name))
+        return found
+
 
 def traces_of(name):
     """What a stack could have left outside its host's namespace."""

@@ -30,6 +30,7 @@ from live.shim_lab import Lab
 from nuse.loop import run
 async def main():
     lab = Lab()
+    lab.supervisor.ensure()
     program = lab.start(*sys.argv[1:])
     await lab.until(lambda: "ready" in program.output)
     os.write(1, program.output.encode())
@@ -69,6 +70,7 @@ for each in threads:
     each.join()
 say("send", attempt(peer.send, b"x"))
 say("send", attempt(peer.send, b"x"))
+say("accept again", attempt(listening.accept))
 say("socket", attempt(socket.socket))
 say("unix", type(attempt(socket.socketpair)).__name__)
 say("end")
@@ -268,14 +270,8 @@ def test_when_the_stack_ends_programs_see_it_and_do_not_hang(tmp_path, end):
     finally:
         stack.kill()
         stack.communicate()
-    assert result == sorted([*SEEN[end], "send EPIPE", "socket ENOSYS", "unix tuple", "end"])
-
-
-SEEN = {
-    # killed: an AF_UNIX peer that dies resets only what it had not read (docs/shim.md)
-    "kill": ["recv b''", "send EPIPE", "accept ENOSYS", "recvfrom ENOSYS"],
-    "close": ["recv ECONNRESET", "send EPIPE", "accept ENETDOWN", "recvfrom ENETDOWN"],
-}
+    ended = ["recv ECONNRESET", "send EPIPE", "accept ENETDOWN", "recvfrom ENETDOWN"]
+    assert result == sorted([*ended, "send EPIPE", "accept again EINVAL", "socket ENETDOWN", "unix tuple", "end"])
 
 
 def test_io_uring_is_not_there():
