@@ -4,7 +4,8 @@
     embedded   PEER ── tunN ── this stack in a process of its own
     shim       PEER ── tunN ── this stack under `nuse run`, peer.c unmodified on it
 
-PEER runs cubic (a BBR sender is slow on a fast local link) and its TUN devices have a txqueuelen of 10000.
+PEER runs cubic (a BBR sender is slow on a fast local link) and its TUN devices have a txqueuelen of 10000. Where the
+machine's default is another, it must permit namespaces to choose cubic, which it does meanwhile.
 """
 
 import contextlib
@@ -31,6 +32,7 @@ KNOBS = {
     "net.ipv4.ip_local_port_range": "10000 65000",
     "net.ipv4.tcp_tw_reuse": "1",
 }
+ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")  # the machine's; a namespace chooses among these
 SIOCETHTOOL = 0x8946
 ETHTOOL_SETS = {"rx": 0x15, "tx": 0x17, "tso": 0x1F, "gso": 0x24, "gro": 0x2C}
 
@@ -48,6 +50,7 @@ class Arena:
         self.directory = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         self.peer = self.directory / "peer"
         self._children: list[subprocess.Popen[bytes]] = []
+        self._allowed = ""  # congestion controls that namespaces could choose before
 
     def __enter__(self) -> "Arena":
         try:
@@ -55,6 +58,7 @@ class Arena:
             _remove_leftovers()
             command = [os.environ.get("CC", "cc"), "-O2", "-o", str(self.peer), str(HERE / "peer.c")]
             subprocess.run(command, check=True)
+            self._permit_cubic()
             for name in (self.peer_ns, self.server_ns):
                 _ip("netns", "add", name)
                 _ip("-n", name, "link", "set", "lo", "up")
@@ -88,6 +92,14 @@ class Arena:
         for name in (self.peer_ns, self.server_ns):
             remove_namespace(name)
         shutil.rmtree(self.directory, ignore_errors=True)
+        if self._allowed:
+            ALLOWED.write_text(self._allowed)
+
+    def _permit_cubic(self) -> None:
+        allowed = ALLOWED.read_text()
+        if "cubic" not in allowed.split():
+            ALLOWED.write_text(f"{allowed.strip()} cubic")
+            self._allowed = allowed
 
     def run(self, namespace: str, command: list[str], timeout: float = 60) -> str:
         """Output of a command in a namespace."""
