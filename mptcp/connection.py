@@ -50,6 +50,53 @@ SockAddr = tuple[bytes, int]
 class MptcpConn:
     """One connection. `why` remembers the last decisions in words, for `nuse explain`."""
 
+    # Slots, as in stack/host.py: there are more attributes than CPython keeps quick in an instance's dict.
+    __slots__ = (
+        "acked_to",
+        "checksum",
+        "deny_join",
+        "end_at",
+        "ended",
+        "error",
+        "established",
+        "events",
+        "extra_subflows",
+        "fallback",
+        "fin_acked",
+        "fin_rounds",
+        "first",
+        "fully_established",
+        "group",
+        "heap_at",
+        "host",
+        "id",
+        "infinite_from",
+        "key_local",
+        "key_remote",
+        "listener",
+        "options",
+        "orphan",
+        "owner",
+        "passive",
+        "paths",
+        "peer_closed",
+        "peer_denies_join",
+        "progress_at",
+        "read_closed",
+        "refusals",
+        "remote_token",
+        "retransmit_at",
+        "rx",
+        "scheduler",
+        "subflow_ids",
+        "subflows",
+        "token",
+        "tx",
+        "watch_at",
+        "weights",
+        "why",
+    )
+
     def __init__(self, host: "MptcpHost", ident: int, options: TcpOptions, *, passive: bool) -> None:
         knobs = host.sysctl
         self.host = host
@@ -206,6 +253,7 @@ class MptcpConn:
         """The program took `count` bytes; tells the peer when that opens the window by enough."""
         rx = self.rx
         rx.queue.consume(count)
+        self.window_moved()
         left = rx.right - rx.queue.nxt
         fresh = rx.buffer.size - rx.queue.readable
         if fresh >= 2 * left and fresh - left >= min(rx.buffer.size // 2, 1460) and not self.peer_closed:
@@ -282,6 +330,11 @@ class MptcpConn:
         for sub in self.subflows:
             if sub.joined:
                 mark(sub.conn)
+
+    def window_moved(self) -> None:
+        """The window to offer is another, on every subflow."""
+        for sub in self.subflows:
+            sub.conn.window_stale = True
 
     def usable(self) -> list[Subflow]:
         """Those that may be given text: backups only if there is no other, silent ones only if all are."""

@@ -8,7 +8,7 @@ front, amortised O(1).
 from bisect import bisect_right, insort
 from dataclasses import dataclass
 
-MAX_RUN = 64_000  # what one mapping of ours may count; Linux's are up to 64,080
+MAX_RUN = 65_400  # what one mapping of ours may count: with its headers it fills an IP packet
 HALF64, HALF32 = 1 << 63, 1 << 31
 
 
@@ -38,9 +38,10 @@ class Run:
 class SentRuns:
     """What a subflow was given to send, in its order; each run starts where the one before it ends."""
 
-    __slots__ = ("_head", "_runs", "_starts")
+    __slots__ = ("_head", "_runs", "_starts", "una")
 
     def __init__(self) -> None:
+        self.una = 0  # how far the peer is known to have it
         self._starts: list[int] = []
         self._runs: list[Run] = []
         self._head = 0
@@ -62,6 +63,7 @@ class SentRuns:
 
     def ack_to(self, seq: int) -> None:
         """The subflow's peer has everything before `seq`."""
+        self.una = seq
         head, runs, count = self._head, self._runs, len(self._runs)
         while head < count and runs[head].end <= seq:
             head += 1
@@ -83,12 +85,13 @@ class SentRuns:
 class ReceivedRuns:
     """The mappings that a subflow's peer has sent, by where they start."""
 
-    __slots__ = ("_runs",)
+    __slots__ = ("_past", "_runs")
 
     MOST = 4096  # mappings of text that has not come; one more is not taken
 
     def __init__(self) -> None:
         self._runs: list[Run] = []
+        self._past = (0, 0, 0)  # start, size and DSN of one that was used at once
 
     def add(self, run: Run) -> bool:
         """One more; the same again is nothing new. False if it contradicts one that is known, or there are too many."""
@@ -118,10 +121,20 @@ class ReceivedRuns:
             del runs[:gone]
         return runs[0] if runs and runs[0].start <= seq else None
 
+    def pass_by(self, start: int, size: int, dsn: int) -> bool:
+        """One more, of which all text is here and that need not be kept; False if others say something of that text."""
+        if self._runs and self._runs[-1].end > start:
+            return False
+        self._past = start, size, dsn
+        return True
+
     @property
     def last(self) -> Run | None:
         """The last one, as long as it is remembered."""
-        return self._runs[-1] if self._runs else None
+        start, size, dsn = self._past
+        if self._runs and self._runs[-1].start >= start:
+            return self._runs[-1]
+        return Run(start, start + size, dsn) if size else None
 
     def later(self, seq: int) -> Run | None:
         """The first mapping behind `seq`, which `at` has just found in none."""

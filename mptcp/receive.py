@@ -57,6 +57,11 @@ class Receive:
 
     # ------------------------------------------------------------------ from a subflow
 
+    def next_arrived(self, view: memoryview, now: Nanos) -> None:
+        """Text that follows what is here, as its own mapping says."""
+        self.queue.append(view)
+        self._tell(now)
+
     def text_arrived(self, sub: "Subflow", now: Nanos) -> None:
         """Take its in-order text, and put it where its mappings say."""
         conn = sub.conn
@@ -142,10 +147,15 @@ class Receive:
             return
         self.told = queue.nxt
         self.bytes += queue.nxt - before
-        self.buffer.on_text(queue.nxt, queue.nxt - queue.readable, self.right - before, 1460, now)
-        if len(queue.ready) > 64 and queue.truesize() > 2 * self.buffer.size:
+        buffer = self.buffer
+        size = buffer.size
+        buffer.on_text(queue.nxt, queue.nxt - queue.readable, self.right - before, 1460, now)
+        if buffer.size != size:
+            self.meta.window_moved()
+        if len(queue.ready) > 64 and queue.truesize() > 2 * buffer.size:
             queue.collapse()
-        self._look_for_fin(now)
+        if self.fin == queue.nxt:
+            self._look_for_fin(now)
         self.meta.post(READABLE)
 
     # ------------------------------------------------------------------ trouble

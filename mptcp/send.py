@@ -74,12 +74,18 @@ class Send:
         if meta.options.sndbuf:
             return meta.options.sndbuf
         _least, first, most = meta.host.stack.sysctl.tcp_wmem
-        paths = [sub for sub in meta.subflows if sub.usable]
-        slowest = max((sub.srtt for sub in paths), default=0)
-        want = sum(2 * sub.cwnd * slowest // (sub.srtt or slowest or 1) for sub in paths)
+        subflows = meta.subflows
+        if len(subflows) == 1 and subflows[0].usable:  # the usual, and asked for each chunk that is written
+            conn = subflows[0].conn
+            slowest, want, count = conn.rtt.srtt, 2 * conn.cc.cwnd, 1
+        else:
+            paths = [sub for sub in subflows if sub.usable]
+            slowest = max((sub.srtt for sub in paths), default=0)
+            want = sum(2 * sub.cwnd * slowest // (sub.srtt or slowest or 1) for sub in paths)
+            count = max(len(paths), 1)
         if 0 < slowest < NEAR:
             most = min(most, NEAR_SNDBUF)
-        return min(most * max(len(paths), 1), max(first, MIN_SNDBUF, want))
+        return min(most * count, max(first, MIN_SNDBUF, want))
 
     @property
     def space(self) -> int:
@@ -200,13 +206,15 @@ class Send:
             for view in self.queue.views(dsn + sendq.end - start, end - sendq.end):
                 sendq.append(view)
         sub.bytes_sent += size
-        if size <= MAX_RUN:
-            sub.sent.add(self.mapping(sub, start, dsn, size))
-            return
-        mss = sub.mss
-        longest = MAX_RUN // mss * mss or MAX_RUN
-        for at in range(0, size, longest):
-            sub.sent.add(self.mapping(sub, start + at, dsn + at, min(size - at, longest)))
+        longest = size
+        if size > MAX_RUN:
+            mss = sub.mss
+            longest = MAX_RUN // mss * mss or MAX_RUN
+        summed = self.meta.checksum and not sub.plain
+        for at in range(start, end, longest):
+            till = min(at + longest, end)
+            there = dsn + at - start
+            sub.sent.add(self.mapping(sub, at, there, till - at) if summed else Run(at, till, there))
 
     def mapping(self, sub: "Subflow", start: int, dsn: int, size: int) -> Run:
         """That of text which is queued on the subflow from `start` on."""

@@ -53,6 +53,7 @@ def set_option(meta: "MptcpConn", name: str, value: OptionValue) -> None:
     if name == "rcvbuf":
         meta.rx.buffer.auto = False
         meta.rx.buffer.size = min(max(meta.options.rcvbuf, 2304), meta.rx.buffer.limit)
+        meta.window_moved()
     meta.wake_subflows()
 
 

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from mptcp import dss, handshake
-from mptcp.maps import ReceivedRuns, SentRuns
+from mptcp.maps import ReceivedRuns, Run, SentRuns
 from stack.events import CLOSED, CONNECTED, FAILED, PEER_CLOSED, READABLE, WRITABLE
 from stack.tcp.extension import TcpExtension
 from stack.tcp.timers import NEVER
@@ -40,12 +40,52 @@ class Subflow(TcpExtension):
     `plain` is a subflow without MPTCP: the only one of a connection that fell back.
     """
 
-    reserve = dss.DATA_ROOM
+    __slots__ = (
+        "bytes_sent",
+        "conn",
+        "cursor",
+        "early_in",
+        "early_out",
+        "early_turn",
+        "fail_due",
+        "fast_open",
+        "gone",
+        "heard",
+        "held",
+        "held_seq",
+        "held_size",
+        "id",
+        "joined",
+        "local_id",
+        "meta",
+        "nonce",
+        "optionless",
+        "peer_bkup",
+        "peer_hmac",
+        "peer_nonce",
+        "penalised_at",
+        "plain",
+        "prio_due",
+        "remote_id",
+        "request_bkup",
+        "reserve",
+        "role",
+        "rst_option",
+        "rst_reason",
+        "runs",
+        "sending",
+        "sent",
+        "silences",
+        "silent",
+        "silent_una",
+        "weight",
+    )
 
     def __init__(self, meta: "MptcpConn", ident: int, role: Role, local_id: int = 0, remote_id: int = 0) -> None:
         self.meta = meta
         self.id = ident
         self.role = role
+        self.reserve = dss.DATA_ROOM
         self.fast_open = role is Role.CAPABLE  # text in the SYN of a join belongs nowhere
         self.early_out = self.early_in = 0  # text that our SYN and the peer's brought, outside all mappings
         self.local_id = local_id
@@ -70,6 +110,7 @@ class Subflow(TcpExtension):
         self.rst_option = b""  # what our RST says: MP_TCPRST or MP_FASTCLOSE
         self.rst_reason = 0  # what the peer's said, or why we closed it (MP_TCPRST, §3.6)
         self.sent = SentRuns()
+        self.sending: Run | None = None  # the one that the packet is part of that is being made
         self.runs = ReceivedRuns()
         self.held: list[memoryview] = []  # text that waits for its mapping, or for the rest of it to be summed
         self.held_seq = 0  # where that begins
@@ -148,13 +189,11 @@ class Subflow(TcpExtension):
 
     def options(self, conn: "TcpConn", flags: int, room: int, seq: int, size: int, now: Nanos) -> bytes:
         """MPTCP's on every segment but those of a plain subflow."""
+        if not flags & (SYN | RST) and not self.plain:
+            return dss.emit(self, conn, room, seq, size, now)
         if flags & SYN:
             return handshake.syn_options(self, conn, flags)
-        if self.plain:
-            return dss.last_words(self, seq, size)
-        if flags & RST:
-            return self.rst_option
-        return dss.emit(self, conn, room, seq, size, now)
+        return dss.last_words(self, seq, size) if self.plain else self.rst_option
 
     def on_syn(self, conn: "TcpConn", options: Sequence[RawOption], now: Nanos) -> None:
         """The SYN-ACK, to whoever opened; a SYN was read by the host already."""
@@ -185,6 +224,12 @@ class Subflow(TcpExtension):
         else:
             dss.take(self, conn, seg, now)
         return True
+
+    takes = dss.predicted
+
+    def on_text(self, conn: "TcpConn", text: memoryview, now: Nanos) -> None:
+        """As `takes` has seen, it is the connection's next."""
+        self.meta.rx.next_arrived(text, now)
 
     def on_reset(self, conn: "TcpConn", seg: Segment, now: Nanos) -> None:
         """Why, if it says."""
@@ -248,8 +293,8 @@ class Subflow(TcpExtension):
 
     def limit(self, conn: "TcpConn", seq: int, size: int) -> int:
         """No packet crosses a mapping."""
-        run = self.sent.at(seq)
-        return size if run is None or self.plain else min(size, run.end - seq)
+        self.sending = run = self.sent.at(seq)
+        return size if run is None or self.plain or size <= run.end - seq else run.end - seq
 
     def rcv_window(self, conn: "TcpConn", free: int) -> int:
         """One receive buffer for all subflows, RFC 8684 §3.3.1."""

@@ -37,6 +37,8 @@ class SynRefused(StackError):
 class TcpExtension:
     """Base of all extensions: every verb does what plain TCP does. Override what you need."""
 
+    __slots__ = ()  # one with many attributes may want slots: it is asked for each packet
+
     fast_open = True  # a SYN's text may be given to the program before the handshake is over (RFC 7413)
     reserve = 0  # option bytes to keep free in segments with text
 
@@ -54,6 +56,17 @@ class TcpExtension:
     def on_segment(self, conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
         """An acceptable segment arrived; `seg.options` are its raw options. False: its text and FIN are not taken."""
         return True
+
+    def takes(self, conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
+        """In place of `on_segment` for the usual segment: its text is the next, and nothing waits behind a hole.
+
+        True: the extension has read the options, and wants the text for itself, by `on_text`; the connection counts it
+        as received and does not queue it. False: nothing was done, and things take their course.
+        """
+        return False
+
+    def on_text(self, conn: "TcpConn", text: memoryview, now: Nanos) -> None:
+        """The text of which `takes` has just said True."""
 
     def on_reset(self, conn: "TcpConn", seg: Segment, now: Nanos) -> None:
         """A RST is about to end the connection."""
@@ -91,7 +104,10 @@ class TcpExtension:
         return size
 
     def rcv_window(self, conn: "TcpConn", free: int) -> int:
-        """The window to offer, where the connection alone would offer `free`."""
+        """The window to offer, where the connection alone would offer `free`.
+
+        Asked when text has come, and where `conn.window_stale` says that the answer has changed.
+        """
         return free
 
     def may_close(self, conn: "TcpConn") -> bool:

@@ -34,6 +34,7 @@ from stack.wire.tcp_options import SynOptions, parse_syn_options
 
 if TYPE_CHECKING:
     from stack.tcp.conn import TcpConn
+    from stack.tcp.extension import TcpExtension
 
 PAWS_IDLE = 24 * 86400 * SEC  # RFC 7323 §5.5
 PAWS_WINDOW = 1  # ticks of the peer's clock
@@ -81,7 +82,13 @@ def segment_arrives(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
         else:
             conn.demux.mib.TcpExtTCPHPHits += 1
             tcb.snd_wl1 = max(tcb.snd_wl1, seq)
-        if conn.ext is not None and not conn.ext.on_segment(conn, seg, now):
+        ext = conn.ext
+        if ext is None:
+            if seg.length:
+                text_arrives(conn, seq, seg.payload, now)
+        elif seg.length and conn.peer_fin_seq < 0 and not conn.recvq.has_holes() and ext.takes(conn, seg, now):
+            text_arrives(conn, seq, seg.payload, now, ext)
+        elif not ext.on_segment(conn, seg, now):
             conn.ack_due = True
         elif seg.length:
             text_arrives(conn, seq, seg.payload, now)
@@ -481,8 +488,13 @@ def _text_and_fin(conn: "TcpConn", seg: Segment, now: Nanos) -> None:
         conn.recvq.note_fin(fin_at)
 
 
-def text_arrives(conn: "TcpConn", seq: int, payload: memoryview, now: Nanos) -> None:
-    """Text inside the window: queue it, decide how soon to acknowledge (RFC 9293 §3.8.6.3, RFC 5681 §4.2)."""
+def text_arrives(
+    conn: "TcpConn", seq: int, payload: memoryview, now: Nanos, taker: "TcpExtension | None" = None
+) -> None:
+    """Text inside the window: queue it, decide how soon to acknowledge (RFC 9293 §3.8.6.3, RFC 5681 §4.2).
+
+    With a `taker`, which wants it for itself, it is the next and nothing waits behind a hole.
+    """
     tcb, recvq, counts = conn.tcb, conn.recvq, conn.counts
     size = len(payload)
     counts.last_data_recv = now
@@ -500,16 +512,20 @@ def text_arrives(conn: "TcpConn", seq: int, payload: memoryview, now: Nanos) -> 
     if had_holes and conn.dsack is None:
         start, end = recvq.first_held()
         _dsack_old(conn, start, min(end, seq + size))
-    recvq.append(payload)
-    tcb.rcv_nxt = nxt = recvq.nxt
+    if taker is not None:
+        recvq.nxt = nxt = before + size
+    else:
+        recvq.append(payload)
+        nxt = recvq.nxt
+        buf = conn.rcvbuf
+        buf.on_text(nxt, nxt - recvq.readable, tcb.rcv_wnd, tcb.advmss, now)
+        if len(recvq.ready) > 64 and recvq.truesize() > 2 * buf.size:
+            recvq.collapse()
+            conn.demux.mib.TcpExtTCPRcvCollapsed += 1
+    tcb.rcv_nxt = nxt
     counts.bytes_received += nxt - before
-    seg_size = size if size <= tcb.advmss else tcb.advmss
-    conn.rcv_mss = max(conn.rcv_mss, seg_size)
-    buf = conn.rcvbuf
-    buf.on_text(nxt, nxt - recvq.readable, tcb.rcv_wnd, tcb.advmss, now)
-    if len(recvq.ready) > 64 and recvq.truesize() > 2 * buf.size:
-        recvq.collapse()
-        conn.demux.mib.TcpExtTCPRcvCollapsed += 1
+    if size > conn.rcv_mss:
+        conn.rcv_mss = max(conn.rcv_mss, min(size, tcb.advmss))
     if had_holes:
         conn.ack_due = True  # RFC 5681 §4.2: at once when a hole is filled
     elif conn.quick_acks and not conn.pingpong:
@@ -519,6 +535,9 @@ def text_arrives(conn: "TcpConn", seq: int, payload: memoryview, now: Nanos) -> 
         conn.ack_due = True
     elif not conn.timers.pending(T.DELACK):
         conn.timers.arm(T.DELACK, now + DELACK_MIN)
+    if taker is not None:
+        taker.on_text(conn, payload, now)
+        return
     conn.post(READABLE)
     if nxt == conn.peer_fin_seq:
         _fin_arrives(conn, now)

@@ -319,8 +319,10 @@ def _fresh(conn: "TcpConn", now: Nanos) -> Packet | None:
                 arm_persist(conn, now)
         return None
     mss = tcb.mss_cache
-    if conn.dsack or conn.recvq.sacks or conn.ext is not None:
+    if conn.dsack or conn.recvq.sacks:
         mss -= _option_room(conn)
+    elif conn.ext is not None:
+        mss -= conn.ext.reserve
     flight = conn.in_flight()
     if not flight:
         before_burst(conn, now)
@@ -506,7 +508,7 @@ def build(
         options = syn_options
         ts_len = 0
     else:
-        if conn.window_stale or tcb.rcv_wup != rcv_nxt or conn.ext is not None:
+        if conn.window_stale or tcb.rcv_wup != rcv_nxt:
             tcb.rcv_wnd = select_window(conn)
             conn.window_stale = False
         wnd = tcb.rcv_wnd >> tcb.rcv_wscale
