@@ -4,7 +4,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from nuse.shim.fdtable import Tasks, inode_of
+from nuse.shim.fdtable import Names, Tasks, inode_of
 from nuse.shim.ledger import Ledger
 from nuse.shim.poller import Poller
 
@@ -29,6 +29,7 @@ class Hub:
         self.loop = driver.loop
         self.poller = Poller(driver.loop)
         self.tasks = Tasks()
+        self.names = Names()
         self.ledger = Ledger()
         self.sockets: dict[str, Socket] = {}
         self._dead: OrderedDict[str, None] = OrderedDict()
@@ -113,3 +114,4 @@ class Hub:
         self._dead.clear()
         self.poller.close()
         self.tasks.close()
+        self.names.forget()

@@ -27,8 +27,11 @@ _GONE = (
 )  # no such call; answered; interrupted before it took what we gave
 
 
-def _ioctl(fd: int, request: int, arg: bytes | bytearray) -> Any:
-    """ioctl, again and again while it is interrupted: which a listener is not only by signals."""
+def _ioctl(fd: int, request: int, arg: bytearray) -> Any:
+    """ioctl, again and again while it is interrupted: which a listener is not only by signals.
+
+    The argument is a bytearray, as for bytes `fcntl.ioctl` first makes an exception that nobody sees.
+    """
     while True:
         try:
             return fcntl.ioctl(fd, request, arg)
@@ -47,7 +50,7 @@ class Notification:
     id: int
     tid: int
     nr: int
-    args: tuple[int, ...]
+    args: list[int]
     ip: int  # where the task goes on
     witness: tuple[int, int] | None = None
     late: bool = False
@@ -60,10 +63,13 @@ class Listener:
     question, be it only work that the kernel has for our task, and libuv never looks again at what told it POLLERR.
     """
 
-    __slots__ = ("_epoll", "fd", "sync_wake_up", "watched")
+    __slots__ = ("_epoll", "_ident", "_received", "_response", "fd", "sync_wake_up", "watched")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self._received = bytearray(_NOTIF.size)
+        self._response = bytearray(_RESPONSE.size)
+        self._ident = bytearray(_ID.size)
         self._epoll = select.epoll()
         self._epoll.register(fd, select.EPOLLIN)
         self.watched = self._epoll.fileno()
@@ -78,12 +84,14 @@ class Listener:
         state = self._epoll.poll(0, 1)  # with room for one event it takes half the time
         if not state or not state[0][1] & select.EPOLLIN:
             return None  # the ioctl would wait for one
+        raw = self._received
+        raw[:] = _ZEROES  # else the kernel refuses
         try:
-            raw = _ioctl(self.fd, abi.SECCOMP_IOCTL_NOTIF_RECV, _ZEROES)
+            _ioctl(self.fd, abi.SECCOMP_IOCTL_NOTIF_RECV, raw)
         except OSError:
             return None
-        fields = _NOTIF.unpack(raw)
-        return Notification(fields[0], fields[1], fields[3], fields[6:], fields[5])
+        ident, tid, _flags, nr, _arch, ip, *args = _NOTIF.unpack(raw)
+        return Notification(ident, tid, nr, args, ip)
 
     def hung_up(self) -> bool:
         """No task is left under the filter."""
@@ -96,15 +104,17 @@ class Listener:
 
     def valid(self, ident: int) -> bool:
         """The notification is still waiting, so its task id names the task that made the call."""
+        _ID.pack_into(self._ident, 0, ident)
         try:
-            _ioctl(self.fd, abi.SECCOMP_IOCTL_NOTIF_ID_VALID, _ID.pack(ident))
+            _ioctl(self.fd, abi.SECCOMP_IOCTL_NOTIF_ID_VALID, self._ident)
         except OSError:
             return False
         return True
 
-    def _send(self, raw: bytes) -> bool:
+    def _send(self, ident: int, value: int, negated: int, flags: int) -> bool:
+        _RESPONSE.pack_into(self._response, 0, ident, value, negated, flags)
         try:
-            _ioctl(self.fd, abi.SECCOMP_IOCTL_NOTIF_SEND, raw)
+            _ioctl(self.fd, abi.SECCOMP_IOCTL_NOTIF_SEND, self._response)
         except OSError as error:
             if error.errno in _GONE or error.errno == errno.EBADF:
                 return False
@@ -114,12 +124,12 @@ class Listener:
     def reply(self, ident: int, value: int) -> bool:
         """Answer with a result; a negative one is -errno. False if nobody waits any more."""
         if value < 0:
-            return self._send(_RESPONSE.pack(ident, 0, value, 0))
-        return self._send(_RESPONSE.pack(ident, value, 0, 0))
+            return self._send(ident, 0, value, 0)
+        return self._send(ident, value, 0, 0)
 
     def cont(self, ident: int) -> bool:
         """Let the kernel perform the call as if there were no filter."""
-        return self._send(_RESPONSE.pack(ident, 0, 0, abi.SECCOMP_USER_NOTIF_FLAG_CONTINUE))
+        return self._send(ident, 0, 0, abi.SECCOMP_USER_NOTIF_FLAG_CONTINUE)
 
     def give(self, ident: int, fd: int, *, cloexec: bool) -> int:
         """Install a copy of our `fd` in the program and answer with its number, in one step: both are done, or none.
@@ -139,7 +149,7 @@ class Listener:
         return self._addfd(_ADDFD.pack(ident, abi.SECCOMP_ADDFD_FLAG_SETFD, fd, number, flags)) >= 0
 
     def _addfd(self, raw: bytes) -> int:
-        try:  # a bytearray makes fcntl return the call's result
+        try:
             return int(_ioctl(self.fd, abi.SECCOMP_IOCTL_NOTIF_ADDFD, bytearray(raw)))
         except OSError as error:
             if error.errno in _GONE or error.errno == errno.EBADF:

@@ -89,6 +89,10 @@ class Restarts:
         if result >= 0 and (nr in self._fails or (nr in self._takes and n.witness is not None)):
             _remember(self._answered, _Answer(n, result, time.monotonic()))
 
+    def remembers(self, tid: int) -> bool:
+        """True if there is an answer that this task may have to be given once more."""
+        return tid in self._answered or tid in self._lost
+
     def result_for(self, n: "Notification") -> int | None:
         """The result of the same task's last call, if it never got that and this is the restart; else None.
 

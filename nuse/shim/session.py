@@ -10,7 +10,6 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from nuse.shim import memory, sockaddr
-from nuse.shim.fdtable import file_name
 from nuse.shim.notif import Listener, Notification
 from nuse.shim.restart import NotYet, Restarts
 from stack.errors import StackError
@@ -111,11 +110,13 @@ class Session:
         older = self.pending.get(n.tid)
         if older is not None:  # a task makes one call at a time, so that one was interrupted
             older.drop()
-        try:
-            result = self._restarts.result_for(n)
-        except NotYet:
-            self.hub.loop.call_later(A_MOMENT, self.again, n)
-            return
+        result = LATER
+        if self._restarts.remembers(n.tid):
+            try:
+                result = self._restarts.result_for(n)
+            except NotYet:
+                self.hub.loop.call_later(A_MOMENT, self.again, n)
+                return
         if result is LATER:
             result = self._handle(n)
         if result is LATER:
@@ -160,7 +161,8 @@ class Session:
     def socket_of(self, n: Notification) -> "Socket | None":
         """The socket that the first argument names, None if it is foreign."""
         fd = signed(n.args[0])
-        sock = self.hub.sockets.get(file_name(n.tid, fd))
+        hub = self.hub
+        sock = hub.sockets.get(hub.names.of(n.tid, fd))
         if sock is not None:
             sock.hint = (n.tid, fd)
         return sock
@@ -209,14 +211,17 @@ class Session:
         self.write_sized(n, raw[:room], address, length_at, room, len(raw))
 
     def write_sized(self, n: Notification, data: bytes, address: int, length_at: int, before: int, length: int) -> None:
-        """A result, and its length in place of the room that the program gave."""
+        """A result, and its length in place of the room that the program gave, unless it is the same."""
+        if length == before:
+            if data:
+                self.write(n, (address, data))
+            return
         told = (length_at, _INT.pack(length))
         if data:
             self.write(n, (address, data), told)
         else:
             self.write(n, told)
-        if length != before:
-            n.witness = (length_at, length)
+        n.witness = (length_at, length)
 
     @property
     def shares_our_network(self) -> bool:

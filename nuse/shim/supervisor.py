@@ -67,6 +67,7 @@ class Supervisor:
         if session in self.sessions:
             self.sessions.remove(session)
         self.hub.reap()
+        self.hub.names.forget()
 
     def close(self) -> None:
         """The stack stops: programs see their connections reset, then what survivor.py says; without one, ENOSYS."""

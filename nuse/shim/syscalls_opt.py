@@ -93,8 +93,14 @@ def sys_getsockopt(s: Session, n: Notification) -> int | None:
         if error.errno == errno.ENOPROTOOPT and sock.proto == IPPROTO_MPTCP and level != SOL_SOCKET:
             return -errno.EOPNOTSUPP
         raise
-    s.write(n, (n.args[3], raw[:room]), (n.args[4], _INT.pack(min(room, len(raw)))))
+    _write_value(s, n, raw, room)
     return 0
+
+
+def _write_value(s: Session, n: Notification, value: bytes, room: int) -> None:
+    """As much of an option's value as the program has room for."""
+    size = min(room, len(value))
+    s.write_sized(n, value[:size], n.args[3], n.args[4], room, size)
 
 
 def _get_mptcp(s: Session, n: Notification, sock: StreamSocket, name: int, room: int) -> int:
@@ -103,7 +109,7 @@ def _get_mptcp(s: Session, n: Notification, sock: StreamSocket, name: int, room:
     value, arrays = mpopts.get_mptcp(sock, name, asked)
     for piece in arrays:
         s.write(n, piece)
-    s.write(n, (n.args[3], value[:room]), (n.args[4], _INT.pack(min(room, len(value)))))
+    _write_value(s, n, value, room)
     return 0
 
 
@@ -113,7 +119,7 @@ def _take_error(s: Session, n: Notification, sock: Socket, room: int) -> int:
     if value and not carrier_error(s, n, sock):
         value = 0
     try:
-        s.write(n, (n.args[3], _INT.pack(value)[:room]), (n.args[4], _INT.pack(min(room, _INT.size))))
+        _write_value(s, n, _INT.pack(value), room)
     except Interrupted:
         sock.error = value
         raise

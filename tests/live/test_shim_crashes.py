@@ -9,7 +9,7 @@ import gc
 import os
 from pathlib import Path
 
-from nuse.shim.fdtable import PIDFDS
+from nuse.shim.fdtable import LINKS, PIDFDS
 from nuse.shim.hub import DEAD_KEPT
 from nuse.shim.pump import Pump
 from nuse.shim.sock import Pending, Socket
@@ -36,7 +36,7 @@ os.kill(os.getpid(), 9)
 
 
 def descriptors():
-    """Of this process, with the stack in it: (those of tasks, all others)."""
+    """Of this process, with the stack in it: (tasks, links to tasks' descriptors, all others)."""
     names = []
     for number in os.listdir("/proc/self/fd"):
         try:
@@ -44,7 +44,8 @@ def descriptors():
         except FileNotFoundError:  # of listdir itself
             continue
     pidfds = sum("pidfd" in name for name in names)
-    return pidfds, len(names) - pidfds
+    links = sum(name.startswith("/proc/") and "/fd/" in name for name in names)
+    return pidfds, links, len(names) - pidfds - links
 
 
 def living(*kinds):
@@ -90,14 +91,15 @@ async def settled(lab, program):
 def test_a_program_whose_children_crash_in_a_loop_leaves_nothing():
     async def scenario(lab):
         lab.stack.add_link("hole", [(HOLE[1], 24)])
-        _, before = descriptors()
+        _, _, before = descriptors()
         memory = [resident()]
         for seed in range(ROUNDS):
             program = lab.start(PYTHON, SCRIPT, CRASHES // ROUNDS, seed, HOLE[0])
             objects = await settled(lab, program)
-            pidfds, others = descriptors()
+            pidfds, links, others = descriptors()
             calls = lab.supervisor.rows()[0]["calls"]
             assert pidfds <= PIDFDS + 1
+            assert links <= LINKS
             assert others <= before + ONCE + A_PROGRAM
             program.kill()
             await program.close()
@@ -105,7 +107,7 @@ def test_a_program_whose_children_crash_in_a_loop_leaves_nothing():
             memory.append(resident())
             print(f"{calls} calls, {pidfds} pidfds, {others - before} other descriptors, resident {memory} KiB,")
             print({kind.__name__: count for kind, count in objects.items()})
-        assert descriptors()[1] <= before + ONCE
+        assert descriptors()[2] <= before + ONCE
         assert memory[2] - memory[1] < GROWTH
 
     run_lab(scenario)
@@ -113,14 +115,14 @@ def test_a_program_whose_children_crash_in_a_loop_leaves_nothing():
 
 def test_programs_that_crash_one_after_the_other_leave_nothing():
     async def scenario(lab):
-        _, before = descriptors()
+        _, _, before = descriptors()
         for _ in range(CRASHES // 50):
             program = lab.python(BRIEF)
             assert await program.wait() == -9, program.output
             await program.close()
             lab.programs.remove(program)
         await lab.until(lambda: not lab.live_sockets())
-        assert descriptors()[1] == before
+        assert descriptors()[2] == before
         assert not lab.supervisor.sessions
         assert not list(lab.stack.tcp.listeners())
 
