@@ -136,7 +136,7 @@ def last_words(sub: "Subflow", seq: int, size: int) -> bytes:
 
 
 def predicted(sub: "Subflow", conn: "TcpConn", seg: Segment, now: Nanos) -> bool:
-    """Header prediction one level up: the next text of the subflow is the next of the data, under a mapping of its own.
+    """Header prediction one level up: the next text of the subflow is the next of the data, and says so itself.
 
     Only skips what `take` and mptcp/receive.py would find to be in order (tests/prop/test_mptcp_predicted.py compares).
     """
@@ -152,12 +152,13 @@ def predicted(sub: "Subflow", conn: "TcpConn", seg: Segment, now: Nanos) -> bool
         return False
     meta, tcb = sub.meta, conn.tcb
     rx, tx = meta.rx, meta.tx
+    at = tcb.rcv_nxt
+    skip = (at - ssn - sub.early_in - tcb.irs) & MASK32  # how much of what is mapped came before
     if (
-        length != seg.length
+        skip + seg.length > length
         or raw[TS_OPTION_LEN : TS_OPTION_LEN + 4] != head
         or not raw.startswith(TS_PREFIX)
-        or (dsn - rx.queue.nxt) & MASK64
-        or (ssn + sub.early_in + tcb.irs - tcb.rcv_nxt) & MASK32
+        or (dsn + skip - rx.queue.nxt) & MASK64
         or rx.fin >= 0
         or sub.held
         or not sub.heard
@@ -166,7 +167,7 @@ def predicted(sub: "Subflow", conn: "TcpConn", seg: Segment, now: Nanos) -> bool
         or sub.plain
         or sub.gone
         or meta.checksum
-        or not sub.runs.pass_by(tcb.rcv_nxt, length, rx.queue.nxt)
+        or not sub.runs.pass_by(at - skip, length, rx.queue.nxt - skip, at, at + seg.length)
     ):
         return False
     sub.optionless = 0

@@ -91,7 +91,7 @@ class ReceivedRuns:
 
     def __init__(self) -> None:
         self._runs: list[Run] = []
-        self._past = (0, 0, 0)  # start, size and DSN of one that was used at once
+        self._past = (0, 0, 0)  # start, size and DSN of the last that was used at once
 
     def add(self, run: Run) -> bool:
         """One more; the same again is nothing new. False if it contradicts one that is known, or there are too many."""
@@ -121,10 +121,21 @@ class ReceivedRuns:
             del runs[:gone]
         return runs[0] if runs and runs[0].start <= seq else None
 
-    def pass_by(self, start: int, size: int, dsn: int) -> bool:
-        """One more, of which all text is here and that need not be kept; False if others say something of that text."""
-        if self._runs and self._runs[-1].end > start:
-            return False
+    def pass_by(self, start: int, size: int, dsn: int, at: int, upto: int) -> bool:
+        """A mapping came with the text [at, upto) under it, which is used now: it is kept if more is to come.
+
+        False, and nothing was done, if another mapping says something of that text or of what follows.
+        """
+        runs, end = self._runs, start + size
+        if runs and (last := runs[-1]).end > start:
+            if last.end > at and (last.start != start or last.end != end or last.dsn != dsn):
+                return False
+            if last.end <= at and upto < end:
+                return False  # it would overlap what is forgotten soon; rare
+        if upto >= end:
+            runs.clear()
+        elif not runs or runs[-1].end <= start:
+            runs.append(Run(start, end, dsn))
         self._past = start, size, dsn
         return True
 

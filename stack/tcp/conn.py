@@ -191,6 +191,9 @@ class TcpConn:
         "tlp_due",
         "tlp_stale",
         "tos",
+        "train_at",
+        "train_end",
+        "train_most",
         "ttl",
         "urgent",
         "v6",
@@ -279,6 +282,8 @@ class TcpConn:
         self.snd_up = -1  # one past the last urgent byte
         self.urgent: Urgent | None = None
         self.snd_sml = -1  # end of the last segment sent below the MSS (Minshall's Nagle)
+        self.train_at = self.train_end = 0  # text that counts as sent, and leaves in the next packets; 0: none
+        self.train_most = 0  # bytes of it in a packet
         self.snd_stalled = False  # the send queue was full: WRITABLE is owed
         self.cwnd_limited = False
         self.persist_backoff = 0

@@ -46,6 +46,7 @@ IP6 = Struct("!IHBB16s16s")
 TCP = Struct("!HHIIHHHH")
 JUMBO = Struct("!BBBBI")  # hop-by-hop header with the jumbo payload option alone, RFC 2675 §2
 JUMBO_OPTION, JUMBO_OPTION_LEN = 0xC2, 4
+TRAIN = 1 << 19  # text that is sent at one decision at the most, in as many packets as its extension wants
 DF = 0x4000
 CORK_MAX = 200 * MSEC
 MAX_OPTIONS = 40
@@ -66,6 +67,8 @@ def next_packet(conn: "TcpConn", now: Nanos) -> Packet | None:
         return _owed_ack(conn, now)
     if state is CLOSED:
         return None
+    if conn.train_end and (packet := _next_of_train(conn, now)):
+        return packet
     if conn.bare_ack_due:
         conn.bare_ack_due = False
         return build(conn, _ack_seq(conn), ACK, _NO_VIEWS, 0, now)
@@ -156,7 +159,8 @@ def _reset(conn: "TcpConn", now: Nanos) -> Packet:
     """RST, and the connection is gone; RFC 9293 §3.10.5."""
     conn.rst_due = False
     conn.demux.mib.TcpOutRsts += 1
-    packet = build(conn, _ack_seq(conn), RST | ACK, _NO_VIEWS, 0, now)
+    seq = conn.train_at if conn.train_end else _ack_seq(conn)
+    packet = build(conn, seq, RST | ACK, _NO_VIEWS, 0, now)
     conn.demux.trace("abort", conn)
     conn.demux.drop(conn)
     return packet
@@ -334,7 +338,9 @@ def _fresh(conn: "TcpConn", now: Nanos) -> Packet | None:
     usable = tcb.snd_una + tcb.snd_wnd - nxt
     if conn.mtu_search is not None and (probe := next_probe(conn, unsent, room, usable, now)):
         return _send_new(conn, nxt, probe, False, now, whole=True)
-    most = _max_payload(conn, mss)
+    most = largest = _max_payload(conn, mss)
+    if conn.ext is not None and most > mss and conn.pacer is None and 0 < conn.rtt.min_rtt < NEAR:
+        most = max(most, TRAIN - TRAIN % mss)  # decided at once, as BIG TCP's super-segments are
     limit = min(room, usable)
     if mss < limit < unsent and limit < most and flight and should_wait(conn, limit, mss, now):
         if room <= usable:
@@ -358,7 +364,8 @@ def _fresh(conn: "TcpConn", now: Nanos) -> Packet | None:
         if conn.options.cork and tcb.snd_una == nxt and not conn.timers.pending(T.PERSIST):
             conn.timers.arm(T.PERSIST, now + max(conn.rtt.rto, CORK_MAX))
         return None
-    return _send_new(conn, nxt, size, size == unsent and size < usable and _fin_due(conn), now, mss=mss)
+    fin = size == unsent and size < usable and _fin_due(conn)
+    return _send_new(conn, nxt, size, fin, now, mss=mss, largest=largest)
 
 
 def _fin_due(conn: "TcpConn") -> bool:
@@ -393,21 +400,30 @@ def _may_send_partial(conn: "TcpConn") -> bool:
     return options.nodelay or not conn.tcb.snd_una < conn.snd_sml <= conn.tcb.snd_nxt
 
 
-def _send_new(conn: "TcpConn", seq: int, size: int, fin: bool, now: Nanos, whole: bool = False, mss: int = 1) -> Packet:
+def _send_new(
+    conn: "TcpConn", seq: int, size: int, fin: bool, now: Nanos, whole: bool = False, mss: int = 1, largest: int = 0
+) -> Packet:
+    """Count `size` bytes as sent; a packet of at most `largest` begins with them, and a train of packets follows."""
     tcb, sendq, counts = conn.tcb, conn.sendq, conn.counts
     views = _NO_VIEWS
     flags = ACK
+    first = size
     if size:
-        if conn.ext is not None and (fit := conn.ext.limit(conn, seq, size)) < size:
-            size, fin = fit, False
-        views = sendq.views(seq, size)
+        if conn.ext is not None:
+            first = conn.ext.limit(conn, seq, size)
+            if first > largest > 0:
+                first = largest
+        views = sendq.views(seq, first)
         if len(views) > 1:
-            got = sum(map(len, views))
-            if got < size:
-                size = got
-                fin = False
+            first = min(first, sum(map(len, views)))
+        if first < size:
+            fin = False
+            if largest and conn.ext is not None:
+                conn.train_at, conn.train_end, conn.train_most = seq + first, seq + size, largest
+            else:
+                size = first
     end = seq + size
-    if size and end == sendq.end:
+    if size and seq + first == sendq.end:
         flags |= PSH
     if size % mss:
         conn.snd_sml = end
@@ -440,7 +456,29 @@ def _send_new(conn: "TcpConn", seq: int, size: int, fin: bool, now: Nanos, whole
         conn.pingpong = True
     _sent_something(conn, now)
     conn.tlp_stale = True
-    return build(conn, seq, flags, views, size, now, fresh=size > 0, whole=whole)
+    return build(conn, seq, flags, views, first, now, fresh=size > 0, whole=whole)
+
+
+def _next_of_train(conn: "TcpConn", now: Nanos) -> Packet | None:
+    """The next packet of text that was decided on before. None if the peer has acknowledged it unseen."""
+    sendq, end = conn.sendq, conn.train_end
+    seq = max(conn.train_at, sendq.start)
+    if seq >= end:
+        conn.train_end = 0
+        return None
+    size = min(end - seq, conn.train_most)
+    if conn.ext is not None:
+        size = conn.ext.limit(conn, seq, size)
+    views = sendq.views(seq, size)
+    if len(views) > 1:
+        size = min(size, sum(map(len, views)))
+    conn.train_at = seq + size
+    flags = ACK
+    if seq + size == end:
+        conn.train_end = 0
+        if end == sendq.end:
+            flags |= PSH
+    return build(conn, seq, flags, views, size, now, fresh=True)
 
 
 def _sent_something(conn: "TcpConn", now: Nanos) -> None:
