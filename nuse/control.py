@@ -12,16 +12,18 @@ The socket is mode 0600 in a directory of mode 0700: whoever can connect owns th
 """
 
 import array
-import asyncio
 import contextlib
 import json
 import logging
 import os
 import socket
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nuse.refusal import Refused
+
+if TYPE_CHECKING:
+    import asyncio
 
 log = logging.getLogger("nuse.control")
 
@@ -48,7 +50,7 @@ class Controlled(Protocol):
 class ControlServer:
     """Listens on control.sock until closed."""
 
-    def __init__(self, target: Controlled, loop: asyncio.AbstractEventLoop, path: Path) -> None:
+    def __init__(self, target: Controlled, loop: "asyncio.AbstractEventLoop", path: Path) -> None:
         self._target = target
         self._loop = loop
         self._path = path

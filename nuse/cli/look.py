@@ -10,7 +10,6 @@ from typing import Any
 from nuse.cli.ask import client as _client
 from nuse.cli.ask import state as _state
 from nuse.debugclient import DebugClient
-from nuse.netcmd import ROUTE_USAGE
 from nuse.refusal import Refused
 from nuse.show import (
     choose_counters,
@@ -103,6 +102,8 @@ def route(args: argparse.Namespace) -> int:
     """`nuse route [show]` and `nuse route add|del|replace …`."""
     words = args.words or ["show"]
     if words[0] not in ("show", "list", *ROUTE_VERBS) or (words[0] in ("show", "list") and len(words) > 1):
+        from nuse.netcmd import ROUTE_USAGE  # which brings the stack with it
+
         raise Refused(f"usage: nuse route [show] | nuse {ROUTE_USAGE}")
     with _client(args) as client:
         if words[0] in ROUTE_VERBS:

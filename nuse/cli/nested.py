@@ -10,6 +10,7 @@ import socket
 
 from nuse.cli.common import describes_stack, say
 from nuse.refusal import Refused
+from nuse.shim.abi import TCP_NUSE_STACK
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells have it
 NAME_ROOM = 64
@@ -17,8 +18,6 @@ NAME_ROOM = 64
 
 def stack_here() -> str | None:
     """The name of the stack that serves this process; None on the kernel."""
-    from nuse.shim.extraopts import TCP_NUSE_STACK
-
     try:
         with socket.socket() as sock:
             return sock.getsockopt(socket.IPPROTO_TCP, TCP_NUSE_STACK, NAME_ROOM).decode()

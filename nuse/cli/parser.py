@@ -1,7 +1,7 @@
 """The grammar of the command line."""
 
 import argparse
-from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from nuse.cli.common import Parser, add_name, add_stack_options
 from nuse.config import LOOPBACK_OWNERS, NETNS_MODES
@@ -16,12 +16,17 @@ EPILOG = """examples:
 """
 
 
-def nuse_version() -> str:
-    """The version that is installed."""
-    try:
-        return version("nuse")
-    except PackageNotFoundError:
-        return "(not installed)"
+class _Version(argparse.Action):
+    """Says the version that is installed. Looked up when asked: that takes as long as all else that a command needs."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"nuse {version('nuse')}")
+        except PackageNotFoundError:
+            print("nuse (not installed)")
+        parser.exit()
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"nuse {nuse_version()}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and end")
     commands = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True, parser_class=Parser)
     _life(commands)
     _look(commands)

@@ -11,16 +11,12 @@ listener they hold for what it accepts. On a kernel socket setsockopt answers EN
 
 import errno
 
-from nuse.shim.abi import IPPROTO_MPTCP
+from nuse.shim.abi import IPPROTO_MPTCP, TCP_NUSE_OPTIONS, TCP_NUSE_STACK
 from nuse.shim.stream import StreamSocket
 from stack.errors import StackError
 from stack.tcp.conn import TcpConn
 from stack.tcp.extension import ExtraOptions
 from stack.tcp.options import ExtraOption
-
-TCP_NUSE_OPTIONS = 20001
-TCP_NUSE_SAVED = 20002
-TCP_NUSE_STACK = 20003
 
 
 def decode(raw: bytes) -> tuple[ExtraOption, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from socket import SOCK_RAW, socket
 
 from nuse.shim import sockaddr
+from nuse.shim.abi import TCP_NUSE_OPTIONS, TCP_NUSE_SAVED, TCP_NUSE_STACK
 from nuse.shim.datagram import DatagramSocket
 from nuse.shim.dgramopts import (
     MULTICAST_TTLS,
@@ -16,7 +17,7 @@ from nuse.shim.dgramopts import (
     set_datagram,
     set_raw_option,
 )
-from nuse.shim.extraopts import TCP_NUSE_OPTIONS, TCP_NUSE_SAVED, TCP_NUSE_STACK, get_extra, set_extra
+from nuse.shim.extraopts import get_extra, set_extra
 from nuse.shim.groups import get_group_option, set_group_option
 from nuse.shim.opttable import (
     BUFFER_MAX,
