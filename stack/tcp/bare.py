@@ -2,7 +2,7 @@
 
 from stack.checksum import finish, ones_sum
 from stack.seq import MASK32
-from stack.tcp.output import DF, IP4, IP6, TCP
+from stack.tcp.packet import DF, IP4, IP6, TCP
 from stack.wire.tcp import ACK, FIN, RST, SYN, Segment
 from stack.wire.vnet import NEEDS_CSUM, VNET, VNET_NONE
 

@@ -29,7 +29,8 @@ from stack.tcp.isn import IsnGenerator
 from stack.tcp.lazyheap import LazyHeap
 from stack.tcp.listen import TcpListener
 from stack.tcp.options import TcpOptions
-from stack.tcp.output import Packet, next_packet
+from stack.tcp.output import next_packet
+from stack.tcp.packet import Packet
 from stack.tcp.passive import PassiveOpens
 from stack.tcp.ports import Binding, PortTable
 from stack.tcp.recovery import on_smaller_mss

@@ -512,12 +512,14 @@ def text_arrives(
     if had_holes and conn.dsack is None:
         start, end = recvq.first_held()
         _dsack_old(conn, start, min(end, seq + size))
+    buf = conn.rcvbuf
     if taker is not None:
         recvq.nxt = nxt = before + size
+        if nxt >= buf.rtt_seq:
+            buf.on_text(nxt, nxt, tcb.rcv_wnd, tcb.advmss, now)
     else:
         recvq.append(payload)
         nxt = recvq.nxt
-        buf = conn.rcvbuf
         buf.on_text(nxt, nxt - recvq.readable, tcb.rcv_wnd, tcb.advmss, now)
         if len(recvq.ready) > 64 and recvq.truesize() > 2 * buf.size:
             recvq.collapse()

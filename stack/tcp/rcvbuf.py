@@ -16,7 +16,7 @@ NEAR_RCVBUF = 3 << 20
 class ReceiveBuffer:
     """The size of the receive buffer in bytes."""
 
-    __slots__ = ("_at", "_rtt_at", "_rtt_seq", "_seq", "_space", "auto", "limit", "rcv_rtt", "size")
+    __slots__ = ("_at", "_rtt_at", "_seq", "_space", "auto", "limit", "rcv_rtt", "rtt_seq", "size")
 
     def __init__(self, size: int, limit: int, auto: bool) -> None:
         self.size = size
@@ -26,7 +26,7 @@ class ReceiveBuffer:
         self._space = 0  # bytes the program took in the last round trip
         self._seq = 0  # what the program had taken when this round began
         self._at: Nanos = 0
-        self._rtt_seq = 0
+        self.rtt_seq = 0  # where the window that is being timed ends
         self._rtt_at: Nanos = 0
 
     def start(self, rcv_nxt: int, wnd: int, srtt: Nanos, mss: int, now: Nanos) -> None:
@@ -35,15 +35,15 @@ class ReceiveBuffer:
         self._space = max(10 * mss, min(wnd, self.size))
         self._seq = rcv_nxt
         self._at = now
-        self._rtt_seq = rcv_nxt + wnd
+        self.rtt_seq = rcv_nxt + wnd
         self._rtt_at = now
 
     def on_text(self, rcv_nxt: int, taken: int, wnd: int, mss: int, now: Nanos) -> None:
         """In-order text arrived; the program has consumed everything below sequence number `taken`."""
-        if rcv_nxt >= self._rtt_seq:
+        if rcv_nxt >= self.rtt_seq:
             sample = max(now - self._rtt_at, 1)
             self.rcv_rtt = min(self.rcv_rtt, sample) if self.rcv_rtt else sample
-            self._rtt_seq = rcv_nxt + wnd
+            self.rtt_seq = rcv_nxt + wnd
             self._rtt_at = now
         if not self.rcv_rtt or now - self._at < self.rcv_rtt:
             return
