@@ -79,9 +79,12 @@ class Listener:
         except OSError:
             self.sync_wake_up = False
 
-    def receive(self) -> Notification | None:
-        """The next notification; None if there is none, or it died meanwhile, or no task is left (`hung_up`)."""
-        state = self._epoll.poll(0, 1)  # with room for one event it takes half the time
+    def receive(self, timeout: float = 0) -> Notification | None:
+        """The next notification; None if there is none, or it died meanwhile, or no task is left (`hung_up`).
+
+        Does not wait unless `timeout` says so, in seconds; −1 is for ever.
+        """
+        state = self._epoll.poll(timeout, 1)  # with room for one event it takes half the time
         if not state or not state[0][1] & select.EPOLLIN:
             return None  # the ioctl would wait for one
         raw = self._received

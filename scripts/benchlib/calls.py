@@ -1,5 +1,6 @@
 """What a system call costs a program, natively and under `nuse run`: `scripts/bench calls`.
 
+Between the two stands the barest supervisor (bare.py), which shows how much of the difference is the machine's.
 Also counts how many calls stopped for the stack while a program did nothing but move data: none should.
 """
 
@@ -19,8 +20,8 @@ from nuse.refusal import Refused
 from nuse.statedir import state_root
 
 SAMPLES = 2000
-NATIVE, SHIM = "native", "shim"
-ADDRS = {NATIVE: "127.0.0.1", SHIM: "10.65.0.2"}
+NATIVE, BARE, SHIM = "native", "bare", "shim"
+ADDRS = {NATIVE: "127.0.0.1", BARE: "127.0.0.1", SHIM: "10.65.0.2"}
 GOALS = {"foreign": 10.0, "getppid": 0.5}  # µs more than native, by the first word of a call's name
 GOAL = 15.0
 BEFORE_DATA = b'"data": '
@@ -43,7 +44,7 @@ class Costs:
 
 
 def measure(costs: Costs, rounds: int) -> None:
-    """Natively and under the shim in turns, everything on one CPU. Raises BenchError."""
+    """Natively, under a bare supervisor and under the shim in turns, everything on one CPU. Raises BenchError."""
     with Arena() as arena:
         program = arena.directory / "calls"
         source = Path(__file__).with_name("calls.c")
@@ -59,8 +60,10 @@ def _round(costs: Costs, arena: Arena, program: Path, who: str) -> None:
     if who == SHIM:
         link = "benchtun1,stack=10.65.0.2/24,host=10.65.0.1/24"
         words = [sys.executable, "-m", "nuse", "run", "--link", link, "--", *words]
+    elif who == BARE:
+        words = [sys.executable, "-m", "benchlib.bare", *words]
     command = ["ip", "netns", "exec", arena.peer_ns, "taskset", "-c", str(CPU), *words]
-    env = dict(os.environ, PYTHONPATH=str(ROOT))
+    env = dict(os.environ, PYTHONPATH=f"{ROOT}:{ROOT / 'scripts'}")
     with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
         assert running.stdin is not None
         assert running.stdout is not None
@@ -105,11 +108,11 @@ def _stopped(pid: int) -> int:
 
 def table(costs: Costs) -> str:
     """For people."""
-    lines = [f"{'µs, median':26} {'native':>8} {'shim':>8} {'more':>8}  goal"]
+    lines = [f"{'µs, median':26} {'native':>8} {'bare':>8} {'shim':>8} {'more':>8}  goal"]
     for call in costs.calls():
-        native, shim = costs.median(call, NATIVE), costs.median(call, SHIM)
+        native, bare, shim = (costs.median(call, who) for who in ADDRS)
         goal = GOALS.get(call.split()[0], GOAL)
-        lines.append(f"{call:26} {native:8.2f} {shim:8.2f} {shim - native:8.2f}  ≤ {goal:g}")
+        lines.append(f"{call:26} {native:8.2f} {bare:8.2f} {shim:8.2f} {shim - native:8.2f}  ≤ {goal:g}")
     lines.append(f"calls that moved data: {costs.data}; of them stopped for the stack: {costs.stopped}")
     return "\n".join(lines)
 
