@@ -159,9 +159,12 @@ class DatagramEndpoint:
             self.error = 0 if following is None or following.origin == ORIGIN_LOCAL else following.errno
         return report
 
-    def _raise_pending(self) -> None:
+    def _check_open(self) -> None:
         if self.closed:
             raise StackError(errno.EBADF, "closed")
+
+    def _raise_pending(self) -> None:
+        """Where Linux takes memory for a packet: what is wrong with the datagram itself is told first."""
         if self.error:
             raise StackError(self.take_error(), "an earlier datagram was answered with an error")
 

@@ -69,7 +69,7 @@ class EchoEndpoint(DatagramEndpoint):
 
         Raises EINVAL if it is none, and as `UdpEndpoint.sendto`.
         """
-        self._raise_pending()
+        self._check_open()
         dest = dest or self.remote
         if dest is None:
             raise StackError(errno.EDESTADDRREQ, "no destination")
@@ -81,6 +81,7 @@ class EchoEndpoint(DatagramEndpoint):
         addr, route = way.addr, way.route
         if not way.cut and len(data) + (40 if self.v6 else 20) > route.mtu:
             raise self._too_big((addr, 0), route.mtu, len(data))
+        self._raise_pending()
         if not self.local[1]:
             self._table.claim(self, 0)
         self._charge_sent(len(data))

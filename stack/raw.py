@@ -71,8 +71,7 @@ class RawEndpoint(DatagramEndpoint):
         self, data: bytes | memoryview, dest: SockAddr | None, now: Nanos, control: SendControl | None = None
     ) -> None:
         """Send a payload, or with `hdrincl` a packet. Raises as `UdpEndpoint.sendto`."""
-        if self.error or self.closed:
-            self._raise_pending()
+        self._check_open()
         dest = dest or self.remote
         if dest is None:
             raise StackError(errno.EDESTADDRREQ, "no destination")
@@ -80,13 +79,14 @@ class RawEndpoint(DatagramEndpoint):
         if len(data) > 0xFFFF - (20 if v4 and not self.hdrincl else 0):
             raise StackError(errno.EMSGSIZE, f"{len(data)} bytes")
         way = self._way(dest[0], control)
+        head_len = 0 if self.hdrincl else 20 if v4 else 40
+        if (self.hdrincl or not way.cut) and len(data) + head_len > way.route.mtu:
+            raise self._too_big((way.addr, 0), way.route.mtu, len(data))
+        self._raise_pending()
         self._charge_sent(len(data))
         if self.hdrincl:
             self._emit_packet(way, bytes(data))
             return
-        head_len = 20 if v4 else 40
-        if not way.cut and len(data) + head_len > way.route.mtu:
-            raise self._too_big((way.addr, 0), way.route.mtu, len(data))
         if self.v6 and self.checksum_at >= 0:
             data = self._checksummed(way, bytes(data))
         mib = self._stack.mib
@@ -105,8 +105,6 @@ class RawEndpoint(DatagramEndpoint):
     def _emit_packet(self, way: Way, data: bytes) -> None:
         """IP_HDRINCL: of an IPv4 header length and checksum are filled in, source and identification if they are 0."""
         stack, route = self._stack, way.route
-        if len(data) > route.mtu:
-            raise self._too_big((way.addr, 0), route.mtu, len(data))
         if len(data) < (ipv6.IPV6_LEN if self.v6 else ipv4.IPV4_LEN):
             raise StackError(errno.EINVAL, "no IP header")
         if self.v6:

@@ -73,8 +73,7 @@ class UdpEndpoint(DatagramEndpoint):
         ENETUNREACH, EACCES, or the error that an earlier datagram met. When the way out is congested the datagram is
         lost, as in a full device queue; `send_space` says when to wait.
         """
-        if self.error or self.closed:
-            self._raise_pending()
+        self._check_open()
         if not self.local[1]:  # before anything is looked at, so a send that fails leaves a port, too
             self._autobind()
         dest = dest or self.remote
@@ -88,10 +87,12 @@ class UdpEndpoint(DatagramEndpoint):
         way = self._way(dest[0], control)
         segment = self.options.gso_size if control is None or control.gso_size is None else control.gso_size
         room = way.route.mtu - (28 if len(way.addr) == 4 else 48)
+        if not segment and not way.cut and size > room:
+            raise self._too_big((way.addr, dest[1]), way.route.mtu, size)
+        if self.error:
+            self._raise_pending()
         if segment and (segment > room or size > segment * GSO_SEGMENTS or self.options.no_check):
             raise StackError(errno.EINVAL, f"{size} bytes cannot be sent as datagrams of {segment}")
-        if not way.cut and (segment or size) > room:
-            raise self._too_big((way.addr, dest[1]), way.route.mtu, size)
         self._charge_sent(size)
         if not segment or size <= segment:
             self._emit(way, dest[1], data)

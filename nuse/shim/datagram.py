@@ -265,12 +265,14 @@ class DatagramSocket(Socket):
         """A notified sendto or sendmsg."""
         if not self._retired:
             self.send_pending()
-        if self.shut_write:
-            raise StackError(errno.EPIPE, "shut down")
-        nowhere = self.is_udp and dest is not None and not dest[1]  # which is told first
-        if self.error and not nowhere:
-            raise StackError(self.take_error(), "an earlier datagram was answered with an error")
-        self.endpoint.sendto(data, dest, self.hub.now(), control)
+        pending = self.error or (errno.EPIPE if self.shut_write else 0)
+        if pending:
+            self.endpoint.error = pending  # it is told there, unless something else is first
+        try:
+            self.endpoint.sendto(data, dest, self.hub.now(), control)
+        finally:
+            if pending and not self.endpoint.take_error() and self.error:
+                self.take_error()
         self.hub.wake()
         return len(data)
 

@@ -102,11 +102,11 @@ def close_after_shutdown(steps, kernel, stack):
 
 
 def broken_off(steps, kernel, stack):
-    """Shutdown of a connecting socket and AF_UNSPEC leave ECONNRESET behind in Linux."""
+    """Shutdown of a connecting socket leaves ECONNRESET behind in Linux, AF_UNSPEC that or why connect was refused."""
     if steps[-1][0] == "shutdown":
         hup = _only_polls(kernel[-1], stack, lambda _socket, theirs, ours: "HUP" in theirs and ours == {"OUT"})
         return END if hup else None
-    again = any(step[0] == "disconnect" for step in steps) and kernel[-1][1] == "ECONNRESET"
+    again = any(step[0] == "disconnect" for step in steps) and kernel[-1][1] in ("ECONNRESET", "ECONNREFUSED")
     return END if again and steps[-1][0] in ("error", "get", "send", "recv", "sendto", "connect") else None
 
 
@@ -166,12 +166,15 @@ def late_refusal(steps, kernel, stack):
 
 
 def fionread(steps, kernel, stack):
-    """The kernel answers FIONREAD, of the carrier: on a listener, and for all datagrams instead of the first."""
+    """The kernel answers FIONREAD, of the carrier: on a listener, for all datagrams, for urgent text as for any."""
     if steps[-1][0] != "ioctl" or steps[-1][2] != FIONREAD or not stack[1].isdigit():
         return None
     if kernel[-1][1] == "EINVAL":
         return END
-    return SAME if f"u{steps[-1][1]}=" in stack[2] and int(kernel[-1][1]) < int(stack[1]) else None
+    polled = _masks(stack[2])
+    datagrams = f"u{steps[-1][1]}" in polled
+    urgent = "PRI" in polled.get(f"t{steps[-1][1]}", ())
+    return SAME if (datagrams or urgent) and int(kernel[-1][1]) < int(stack[1]) else None
 
 
 # ---------------------------------------------------------------------- not worth the trouble
@@ -208,7 +211,7 @@ def order_of_errors(steps, kernel, stack):
     """A datagram with more than one thing wrong."""
     wrong = {"EINVAL", "EDESTADDRREQ", "EMSGSIZE", "ENETUNREACH", "EAFNOSUPPORT"}
     sent = steps[-1][0] in ("sendto", "send")
-    return END if sent and kernel[-1][1] in wrong and stack[1] in wrong | {"EPIPE", "ENOTSUP"} else None
+    return END if sent and kernel[-1][1] in wrong and stack[1] in wrong | {"ENOTSUP"} else None
 
 
 def urgent_datagram(steps, kernel, stack):

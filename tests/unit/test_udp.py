@@ -10,6 +10,7 @@ from hypothesis.strategies import binary, sampled_from
 
 from kit import build
 from kit.lan import BROADCAST4, ENDS, PEER4, PEER6, SECRET, US4, US6, Lan, bound, refused
+from stack import Stack, StackError
 from stack.config import Sysctl
 from stack.events import READABLE
 from stack.ip.addr import ANY4, ANY6, LOOPBACK4, LOOPBACK6, parse_addr
@@ -395,3 +396,24 @@ def test_the_same_secret_gives_the_same_bytes():
 
     assert run(SECRET) == run(SECRET)
     assert unpack("!H", run(SECRET)[0][30:32]) != unpack("!H", run(bytes(32))[0][30:32])
+
+
+def test_what_is_wrong_with_a_datagram_is_told_before_an_earlier_error():
+    """As in Linux, where the pending error is looked at when memory for the packet is taken."""
+    stack = Stack(secret=bytes(32))
+    stack.add_link("tun0", [(parse_addr("10.64.0.2"), 24)])
+    for entry in list(stack.routes.entries()):
+        if not entry.length:
+            stack.routes.remove(entry)
+    udp = stack.udp.open(False)
+    udp.fail(errno.ECONNREFUSED)
+    for dest, size, wrong in (
+        (("192.0.2.1", 1), 1, errno.ENETUNREACH),
+        (("10.64.0.1", 0), 1, errno.EINVAL),
+        (("10.64.0.1", 1), 70_000, errno.EMSGSIZE),
+        (("10.64.0.1", 1), 1, errno.ECONNREFUSED),
+    ):
+        with pytest.raises(StackError) as raised:
+            udp.sendto(bytes(size), (parse_addr(dest[0]), dest[1]), 0)
+        assert raised.value.errno == wrong
+    udp.sendto(b"x", (parse_addr("10.64.0.1"), 1), 0)
