@@ -149,7 +149,7 @@ class TcpDemux:
             raise StackError(errno.ECONNREFUSED, "port 0")
         if binding is not None:
             local = (route.src, binding.port)
-            iss = self._make_room(flow_key(remote, local))
+            iss = self._make_room(flow_key(remote, local), bound=True)
             if iss < 0:
                 raise StackError(errno.EADDRNOTAVAIL, "this connection exists")
         else:
@@ -186,13 +186,13 @@ class TcpDemux:
         start = self.isn.port_offset(src + remote[0] + remote[1].to_bytes(2, "big"))
         for count, port in enumerate(self.ports.candidates(start), 1):
             if not self.ports.bound(port):
-                iss = self._make_room(flow_key(remote, (src, port)))
+                iss = self._make_room(flow_key(remote, (src, port)), bound=False)
                 if iss >= 0:
                     self.ports.tried(start, count)
                     return (src, port), iss
         raise StackError(errno.EADDRNOTAVAIL, "all ephemeral ports are in use")
 
-    def _make_room(self, key: bytes) -> int:
+    def _make_room(self, key: bytes, *, bound: bool) -> int:
         """−1 if no new connection may have this key; else the ISS that it must have, 0 for any.
 
         Ends one in TIME-WAIT that may be followed already, RFC 6191.
@@ -200,7 +200,7 @@ class TcpDemux:
         old = self.flows.get(key)
         if old is None:
             return 0
-        if isinstance(old, TimeWait) and old.reusable(self.clock):
+        if isinstance(old, TimeWait) and old.reusable(self.clock, bound=bound):
             self.mib.TcpExtTWRecycled += 1
             self.end_time_wait(old)
             return old.next_iss

@@ -106,10 +106,15 @@ class TimeWait(MiniFlow):
     def _newer(self, seg: Segment) -> bool:
         return self.ts_recent >= 0 and seg.ts_val >= 0 and signed(self.ts_recent - seg.ts_val) < 0
 
-    def reusable(self, now: Nanos) -> bool:
-        """May connect() take these four numbers again? RFC 6191: with timestamps, a second later (tcp_tw_reuse)."""
+    def reusable(self, now: Nanos, *, bound: bool) -> bool:
+        """May connect() take these four numbers again? RFC 6191: with timestamps, a second later (tcp_tw_reuse).
+
+        At once if the program has bound the port itself: it means this one (as Linux's tcp_twsk_unique without `twp`).
+        """
         knobs = self.demux.sysctl
-        if not knobs.tcp_tw_reuse or self.ts_recent < 0:
+        if self.ts_recent < 0 or bound:
+            return self.ts_recent >= 0
+        if not knobs.tcp_tw_reuse:
             return False
         if knobs.tcp_tw_reuse == REUSE_LOOPBACK and not self.link.loopback:
             return False

@@ -8,6 +8,7 @@ import pytest
 from kit import build
 from kit.script import SegmentSpec
 from kit.wire import PORT
+from stack.errors import StackError
 from stack.wire.tcp import ACK, FIN, SYN
 
 pytestmark = pytest.mark.long
@@ -202,6 +203,23 @@ def test_without_timestamps_connect_waits_for_the_end(wire):
         +11s   app    connect
         +0     out    S   0:0
     """)
+
+
+@pytest.mark.rfc("6191", "2")
+@pytest.mark.wire(only="v4 v6")
+@pytest.mark.parametrize("ts", [True, False])
+def test_who_has_bound_the_port_itself_connects_at_once(wire, ts):
+    """As Linux does, with timestamps, whatever tcp_tw_reuse says."""
+    wait(wire, ts=ts)
+    local, remote = wire.conn.local, wire.conn.remote
+    tcp, now = wire.stack.tcp, wire.clock.now
+    binding = tcp.bind(*local, reuseaddr=True)
+    if not ts:
+        with pytest.raises(StackError, match="exists"):
+            tcp.connect(remote, now, binding=binding)
+        return
+    assert tcp.connect(remote, now, binding=binding).local == local
+    assert wire.counters["TcpExtTWRecycled"] == 1
 
 
 # ---------------------------------------------------------------------- how many
