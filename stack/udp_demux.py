@@ -236,9 +236,10 @@ def _score(one: UdpEndpoint, src: bytes, sport: int, dst: bytes, link: Link | No
         return -1
     score = 0 if is_any(one.local[0]) else 16
     if one.remote is not None:
-        if one.remote != (src, sport):
+        addr, port = one.remote
+        if addr != src or port not in (0, sport):  # connected to port 0 hears every port of that address, as in Linux
             return -1
-        score += 8
+        score += 8 if port else 4
     if one.options.link is not None and link is not None:
         if one.options.link is not link:
             return -1

@@ -197,6 +197,8 @@ def other_family(steps, kernel, stack):
     """An unbound AF_INET6 UDP socket, connected to one family and then to the other: Linux keeps the old name."""
     mapped = "::ffff:" in kernel[-1][1].partition("→")[2] and "::ffff:" in stack[1].partition("→")[0]
     refused = kernel[-1][1] == "EAFNOSUPPORT" and "→" in stack[1]
+    if steps[-1][0] == "sockname" and "::ffff:" in stack[1] and "::ffff:" not in kernel[-1][1]:
+        return END
     return END if steps[-1][0] == "connect" and (mapped or refused) else None
 
 

@@ -417,3 +417,13 @@ def test_what_is_wrong_with_a_datagram_is_told_before_an_earlier_error():
             udp.sendto(bytes(size), (parse_addr(dest[0]), dest[1]), 0)
         assert raised.value.errno == wrong
     udp.sendto(b"x", (parse_addr("10.64.0.1"), 1), 0)
+
+
+def test_connected_to_port_zero_every_port_of_that_host_is_heard():
+    lan = Lan()
+    ours = bound(lan, US4, 7)
+    ours.connect((PEER4, 0))
+    lan.give(build.udp((PEER4, 9), (US4, 7), b"any port"))
+    lan.give(build.udp((MORE4, 9), (US4, 7), b"another host"))
+    assert bytes(ours.recv().data) == b"any port"
+    assert ours.recv() is None
