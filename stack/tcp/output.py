@@ -376,9 +376,12 @@ def _probe_tail(conn: "TcpConn", now: Nanos) -> Packet | None:
 
 
 def _may_send_partial(conn: "TcpConn") -> bool:
-    """Nagle in Minshall's form, as Linux: a partial segment waits while an earlier partial one is unacknowledged."""
+    """Nagle in Minshall's form, as Linux: a partial segment waits while an earlier partial one is unacknowledged.
+
+    Urgent data wait for nothing, nor does what goes with them.
+    """
     options = conn.options
-    if conn.fin_queued:
+    if conn.fin_queued or conn.snd_up > conn.tcb.snd_una:
         return True
     if options.cork:
         return False

@@ -131,3 +131,23 @@ def test_without_urgent_data_there_is_none_to_take() -> None:
     with pytest.raises(StackError) as refused:
         client.recv_urgent()
     assert refused.value.errno == errno.EINVAL
+
+
+@pytest.mark.rfc("9293", "3.8.5")
+def test_urgent_data_wait_for_nothing() -> None:
+    """Neither TCP_CORK nor Nagle holds them back, nor what was written before them; what comes after waits again."""
+    pair = Pair()
+    client, server = pair.connect()
+    client.set_option("cork", True)
+    client.send(b"held back ")
+    pair.flush()
+    assert not server.readable
+    client.send(b"urgent!", urgent=True)
+    pair.flush()
+    pair.idle(SEC // 10)
+    assert read(server) == b"held back urgent"
+    assert server.recv_urgent() == b"!"
+    client.send(b"after it")
+    pair.flush()
+    pair.idle(SEC // 10)
+    assert not server.readable
