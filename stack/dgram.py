@@ -265,7 +265,7 @@ class DatagramEndpoint:
             raise StackError(errno.EACCES, "broadcast without SO_BROADCAST")
         src = control.src or (mine if routes.is_local(mine) else None)
         if src is not None and len(src) != len(addr):
-            if control.src is not None or self._is_bound_to(src):
+            if control.src is not None or len(src) == 4 or self._is_bound_to(src):
                 routes.route(addr, None, control.link or self.options.link)  # that there is none is told first
                 code = errno.EAFNOSUPPORT if len(src) == 4 else errno.ENETUNREACH
                 raise StackError(code, f"{show_addr(addr)} cannot be reached from {show_addr(src)}")

@@ -30,6 +30,7 @@ from nuse.shim.opttable import (
     SO_LINGER,
     SO_MAX_PACING_RATE,
     SO_RCVBUF,
+    SO_RCVLOWAT,
     SO_RCVTIMEO,
     SO_REUSEADDR,
     SO_REUSEPORT,
@@ -61,6 +62,7 @@ from stack.tcp.cc import CONGESTION_CONTROLS
 
 _INT = struct.Struct("=i")
 TFO_CLIENT = 1  # net.ipv4.tcp_fastopen
+INT_MAX = (1 << 31) - 1
 _TWO_INTS = struct.Struct("=ii")
 _TIMEVAL = struct.Struct("=qq")
 _UCRED = struct.Struct("=iii")
@@ -136,10 +138,14 @@ def set_int(sock: Socket, level: int, name: int, value: int) -> bool:
         raise StackError(errno.EINVAL, f"{value} is outside {opt.low}..{opt.high}")
     if opt.boolean:
         value = int(value != 0)
+    if (level, name) == (SOL_SOCKET, SO_RCVLOWAT):
+        value = _low_water(sock, value)
     if level == SOL_SOCKET and name in (SO_REUSEADDR, SO_REUSEPORT) and sock.held is not None:
         setattr(sock.held, "reuseaddr" if name == SO_REUSEADDR else "reuseport", bool(value))  # as others see it
     if (level, name) == (SOL_IPV6, IPV6_V6ONLY) and sock.named:
         raise StackError(errno.EINVAL, "IPV6_V6ONLY after bind")
+    if (level, name) == (SOL_IPV6, IPV6_V6ONLY) and isinstance(sock, DatagramSocket) and sock.is_udp:
+        sock.endpoint.v6only = bool(value)  # it counts for connect and sendto, too, which bind by themselves
     if isinstance(sock, StreamSocket) and opt.field:
         if opt.field.startswith("fastopen"):
             check_fast_open(sock, opt.field)
@@ -158,6 +164,14 @@ def set_int(sock: Socket, level: int, name: int, value: int) -> bool:
     else:
         sock.values[level, name] = value
     return opt.native
+
+
+def _low_water(sock: Socket, value: int) -> int:
+    """SO_RCVLOWAT as Linux keeps it: one at least, all that an int holds where it is negative, half a TCP's buffer."""
+    most = INT_MAX
+    if isinstance(sock, StreamSocket):
+        most = (sock.values.get((SOL_SOCKET, SO_RCVBUF)) or sock.hub.stack.sysctl.tcp_rmem[2]) >> 1
+    return min(value if value >= 0 else INT_MAX, most) or 1
 
 
 def set_buffer(sock: Socket, name: int, value: int) -> None:

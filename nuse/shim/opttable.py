@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 SOL_IP, SOL_SOCKET, SOL_TCP, SOL_UDP, SOL_IPV6 = 0, 1, 6, 17, 41
-SO_REUSEADDR, SO_TYPE, SO_ERROR, SO_BROADCAST, SO_SNDBUF, SO_RCVBUF = 2, 3, 4, 6, 7, 8
+SO_REUSEADDR, SO_TYPE, SO_ERROR, SO_BROADCAST, SO_SNDBUF, SO_RCVBUF, SO_RCVLOWAT = 2, 3, 4, 6, 7, 8, 18
 SO_LINGER, SO_REUSEPORT, SO_RCVTIMEO, SO_SNDTIMEO = 13, 15, 20, 21
 SO_TIMESTAMP, SO_TIMESTAMPNS = 29, 35
 IP_PKTINFO, IP_RECVTTL, IP_RECVTOS, IP_BIND_ADDRESS_NO_PORT = 8, 12, 13, 24
@@ -49,7 +49,7 @@ INTS: dict[Key, Opt] = {
     (SOL_SOCKET, 11): _bool(dgram="no_check"),  # SO_NO_CHECK
     (SOL_SOCKET, 12): Opt(),  # SO_PRIORITY
     (SOL_SOCKET, SO_REUSEPORT): _bool(),
-    (SOL_SOCKET, 18): Opt(default=1, native=True),  # SO_RCVLOWAT
+    (SOL_SOCKET, SO_RCVLOWAT): Opt(default=1, native=True),
     (SOL_SOCKET, 19): Opt(default=1, writable=False),  # SO_SNDLOWAT
     (SOL_SOCKET, SO_TIMESTAMP): _bool(),
     (SOL_SOCKET, SO_TIMESTAMPNS): _bool(),

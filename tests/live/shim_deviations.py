@@ -177,6 +177,12 @@ def fionread(steps, kernel, stack):
     return SAME if (datagrams or urgent) and int(kernel[-1][1]) < int(stack[1]) else None
 
 
+def urgent_alone(steps, kernel, stack):
+    """An urgent byte alone polls IN here, so who asks first goes on to read, and finds nothing."""
+    alone = kernel[-1][1] == "nothing" and "PRI" in _masks(kernel[-1][2]).get(f"t{steps[-1][1]}", ())
+    return END if steps[-1][0] == "recv" and alone and stack[1] == "EAGAIN" else None
+
+
 # ---------------------------------------------------------------------- not worth the trouble
 
 
@@ -196,10 +202,9 @@ def stale_name(steps, kernel, stack):
 def other_family(steps, kernel, stack):
     """An unbound AF_INET6 UDP socket, connected to one family and then to the other: Linux keeps the old name."""
     mapped = "::ffff:" in kernel[-1][1].partition("→")[2] and "::ffff:" in stack[1].partition("→")[0]
-    refused = kernel[-1][1] == "EAFNOSUPPORT" and "→" in stack[1]
     if steps[-1][0] == "sockname" and "::ffff:" in stack[1] and "::ffff:" not in kernel[-1][1]:
         return END
-    return END if steps[-1][0] == "connect" and (mapped or refused) else None
+    return END if steps[-1][0] == "connect" and mapped else None
 
 
 def dead_outq(steps, kernel, stack):
@@ -251,6 +256,7 @@ RULES = (
     choice,
     late_refusal,
     fionread,
+    urgent_alone,
     port_zero,
     stale_name,
     other_family,

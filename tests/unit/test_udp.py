@@ -427,3 +427,17 @@ def test_connected_to_port_zero_every_port_of_that_host_is_heard():
     lan.give(build.udp((MORE4, 9), (US4, 7), b"another host"))
     assert bytes(ours.recv().data) == b"any port"
     assert ours.recv() is None
+
+
+def test_once_connected_over_ipv4_an_ipv6_socket_reaches_no_ipv6():
+    """As in Linux, until it is connected to nothing: its own address is an IPv4 one, mapped."""
+    lan = Lan()
+    ours = lan.stack.udp.open(True)
+    ours.connect((PEER4, 9))
+    for reach in (ours.connect, lambda there: ours.sendto(b"x", there, 0)):
+        with pytest.raises(StackError) as raised:
+            reach((PEER6, 9))
+        assert raised.value.errno == errno.EAFNOSUPPORT
+    ours.disconnect()
+    ours.connect((PEER6, 9))
+    assert ours.local[0] == US6
