@@ -166,6 +166,7 @@ class DebugMethods:
             "listeners": sum(1 for _ in stack.tcp.listeners()),
             "loop": type(self.driver.loop).__module__.split(".", maxsplit=1)[0],
             "faults": self.driver.faults,
+            "subscribers": len(self.log.subscribers),
         }
 
     def _links(self) -> list[dict[str, Any]]:

@@ -107,7 +107,7 @@ def test_a_word_too_many_gets_help(pair, netns):
 
 def test_the_monitor_shows_a_connection_and_its_second_path(netns, pair):
     monitor = netns.start_nuse("mptcp", "--name", pair.name, "monitor", stdout=subprocess.PIPE, text=True)
-    wait_until(lambda: json.loads(pair.ask("debug", "stack"))["pid"])
+    wait_until(lambda: json.loads(pair.ask("debug", "stack"))["subscribers"])
     server = netns.start(sys.executable, "-c", SERVER, stdout=subprocess.PIPE)
     assert server.stdout.readline() == b"ready\n"
     client = pair.start(sys.executable, "-c", CLIENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
