@@ -455,6 +455,8 @@ def _next_of_train(conn: "TcpConn", now: Nanos) -> Packet | None:
         conn.train_end = 0
         return None
     size = min(end - seq, conn.train_most)
+    if conn.snd_up > seq:
+        size = min(size, conn.tcb.mss_cache - _option_room(conn))  # as in _fresh: the pointer is not to be repeated
     if conn.ext is not None:
         size = conn.ext.limit(conn, seq, size)
     views = sendq.views(seq, size)

@@ -109,3 +109,13 @@ def test_the_end_follows_the_last_packet(wire):
     packets = rest(wire)
     assert [len(each.payload) for each in packets] == [30_000, 30_000, 10_000, 0]
     assert [flags_text(each.flags) for each in packets] == [".", ".", "P.", "F."]
+
+
+def test_what_becomes_urgent_meanwhile_leaves_segment_by_segment(wire):
+    """Whoever cuts a super-segment would repeat the urgent pointer."""
+    begin(wire, 100_000)
+    assert len(poll(wire).payload) == MAPPED
+    wire.conn.send(b"!", urgent=True)
+    packets = rest(wire)
+    assert all(len(each.payload) <= 1000 for each in packets)
+    assert sum(len(each.payload) for each in packets) == 100_001 - MAPPED
